@@ -1,0 +1,270 @@
+#include "layout/layout.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include <fmt/format.h>
+
+namespace weir {
+namespace {
+
+constexpr std::size_t kAxesOfBox = kAllAxes.size();
+// A piece of a partial layout lies in the product of its box and its over: eight axes.
+constexpr std::size_t kAxesOfTile = 2 * kAxesOfBox;
+
+using Tile = std::array<Range, kAxesOfTile>;
+
+// The same tile with each bound replaced by its rank among all bounds on that axis.
+struct RankedTile {
+  std::array<Interval, kAxesOfTile> ranks;
+  bool operator==(const RankedTile&) const = default;
+};
+
+Tile tile_of(const Box& box, const Box& over) {
+  return {box.request, box.token, box.head, box.dim, over.request, over.token, over.head, over.dim};
+}
+
+std::string axis_name(std::size_t axis) {
+  const char* name = to_string(kAllAxes[axis % kAxesOfBox]);
+  return axis < kAxesOfBox ? name : fmt::format("over {}", name);
+}
+
+// All bounds on one axis, ascending and distinct; nullopt (with a problem) where some two have no
+// fixed order.
+std::optional<std::vector<Bound>> ordered_bounds(std::vector<Bound> bounds, std::size_t axis,
+                                                 std::vector<std::string>& problems) {
+  std::optional<std::pair<Bound, Bound>> unordered;
+  const auto less = [&unordered](Bound a, Bound b) {
+    const auto order = compare_for_every_extent(a, b);
+    if (!order) unordered.emplace(a, b);
+    return order && *order == std::weak_ordering::less;
+  };
+  // Insertion into a sorted list compares each bound with its neighbours only, which is all that a
+  // strict order needs; neighbours without an order are found here because every bound is placed
+  // beside its nearest.
+  std::vector<Bound> sorted;
+  for (const Bound bound : bounds) {
+    const auto place = std::lower_bound(sorted.begin(), sorted.end(), bound, less);
+    const bool known = place != sorted.end() && compare_for_every_extent(*place, bound) ==
+                                                    std::optional(std::weak_ordering::equivalent);
+    if (!known) sorted.insert(place, bound);
+    if (unordered) {
+      problems.push_back(fmt::format("{}: the order of bounds {} and {} depends on the length",
+                                     axis_name(axis), to_string(unordered->first),
+                                     to_string(unordered->second)));
+      return std::nullopt;
+    }
+  }
+  return sorted;
+}
+
+std::int64_t rank_of(const std::vector<Bound>& sorted, Bound bound) {
+  const auto place = std::lower_bound(sorted.begin(), sorted.end(), bound, [](Bound a, Bound b) {
+    return compare_for_every_extent(a, b) == std::optional(std::weak_ordering::less);
+  });
+  return place - sorted.begin();
+}
+
+// Finds gaps and overlaps by cutting the region along one axis after the other. `tiles` all meet
+// `region`.
+class TileChecker {
+ public:
+  TileChecker(bool overlaps_allowed, std::vector<std::string>& problems,
+              const std::array<std::vector<Bound>, 8>& bounds)
+      : overlaps_allowed_(overlaps_allowed), problems_(problems), bounds_(bounds) {}
+
+  void check(const RankedTile& region, std::vector<const RankedTile*> tiles, std::size_t axis) {
+    if (problems_.size() >= kMostProblems) return;
+    if (tiles.empty()) {
+      problems_.push_back(fmt::format("gap at {}", shown(region)));
+      return;
+    }
+    // An axis along which every tile spans the region cuts nothing.
+    while (axis < kAxesOfTile && std::ranges::all_of(tiles, [&](const RankedTile* tile) {
+             return tile->ranks[axis].contains(region.ranks[axis]);
+           })) {
+      ++axis;
+    }
+    if (axis == kAxesOfTile) {
+      if (tiles.size() > 1 && !overlaps_allowed_) {
+        problems_.push_back(fmt::format("{} pieces overlap at {}", tiles.size(), shown(region)));
+      }
+      return;
+    }
+    cut(region, tiles, axis);
+  }
+
+ private:
+  static constexpr std::size_t kMostProblems = 8;
+
+  void cut(const RankedTile& region, const std::vector<const RankedTile*>& tiles,
+           std::size_t axis) {
+    const Interval whole = region.ranks[axis];
+    std::vector<std::int64_t> cuts = {whole.begin, whole.end};
+    for (const RankedTile* tile : tiles) {
+      for (const std::int64_t at : {tile->ranks[axis].begin, tile->ranks[axis].end}) {
+        if (at > whole.begin && at < whole.end) cuts.push_back(at);
+      }
+    }
+    std::ranges::sort(cuts);
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+    // Each tile goes to the slabs it spans: the first is found by search, so a grid costs n log n.
+    std::vector<std::vector<const RankedTile*>> slabs(cuts.size() - 1);
+    for (const RankedTile* tile : tiles) {
+      const Interval part = intersect(tile->ranks[axis], whole);
+      auto slab =
+          static_cast<std::size_t>(std::ranges::lower_bound(cuts, part.begin) - cuts.begin());
+      for (; slab + 1 < cuts.size() && cuts[slab] < part.end; ++slab) slabs[slab].push_back(tile);
+    }
+    for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+      RankedTile slab = region;
+      slab.ranks[axis] = {.begin = cuts[i], .end = cuts[i + 1]};
+      check(slab, std::move(slabs[i]), axis + 1);
+    }
+  }
+
+  [[nodiscard]] std::string shown(const RankedTile& region) const {
+    std::string text;
+    for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
+      const Range range = {
+          .begin = bounds_[axis][static_cast<std::size_t>(region.ranks[axis].begin)],
+          .end = bounds_[axis][static_cast<std::size_t>(region.ranks[axis].end)]};
+      if (range == Range::all()) continue;
+      if (!text.empty()) text += ' ';
+      text += fmt::format("{} {}", axis_name(axis), to_string(range));
+    }
+    return text.empty() ? "all" : text;
+  }
+
+  bool overlaps_allowed_;
+  std::vector<std::string>& problems_;
+  const std::array<std::vector<Bound>, 8>& bounds_;
+};
+
+std::size_t combine(std::size_t seed, std::size_t value) {
+  return seed ^ (value + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2));
+}
+
+}  // namespace
+
+const char* to_string(LayoutKind kind) {
+  switch (kind) {
+    case LayoutKind::whole:
+      return "whole";
+    case LayoutKind::sum:
+      return "sum";
+    case LayoutKind::softmax:
+      break;
+  }
+  return "softmax";
+}
+
+std::size_t hash_of(const Layout& layout) {
+  std::size_t seed = static_cast<std::size_t>(layout.kind);
+  for (const Piece& piece : layout.pieces) {
+    seed = combine(seed, index_of(piece.device));
+    for (const Range& range : tile_of(piece.box, piece.over)) {
+      for (const Bound bound : {range.begin, range.end}) {
+        seed = combine(
+            seed, (static_cast<std::size_t>(static_cast<std::uint32_t>(bound.offset)) << 32) ^
+                      (static_cast<std::size_t>(static_cast<std::uint32_t>(bound.index)) << 16) ^
+                      static_cast<std::size_t>(static_cast<std::uint32_t>(bound.parts)));
+      }
+    }
+  }
+  return seed;
+}
+
+std::vector<DeviceId> devices_of(const Layout& layout) {
+  std::vector<DeviceId> devices;
+  devices.reserve(layout.pieces.size());
+  for (const Piece& piece : layout.pieces) devices.push_back(piece.device);
+  std::ranges::sort(devices);
+  devices.erase(std::unique(devices.begin(), devices.end()), devices.end());
+  return devices;
+}
+
+std::vector<Box> boxes_on(const Layout& layout, DeviceId device) {
+  std::vector<Box> boxes;
+  for (const Piece& piece : layout.pieces) {
+    if (piece.device == device && std::ranges::find(boxes, piece.box) == boxes.end())
+      boxes.push_back(piece.box);
+  }
+  return boxes;
+}
+
+Layout replicated(std::span<const DeviceId> group, const Box& box) {
+  Layout layout;
+  layout.pieces.reserve(group.size());
+  for (const DeviceId device : group)
+    layout.pieces.push_back({.device = device, .box = box, .over = {}});
+  return layout;
+}
+
+Interval even_part(std::int64_t count, std::int64_t i, std::int64_t n) {
+  const std::int64_t base = count / n;
+  const std::int64_t larger = count % n;
+  const std::int64_t begin = i * base + std::min(i, larger);
+  return {.begin = begin, .end = begin + base + (i < larger ? 1 : 0)};
+}
+
+std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& domain) {
+  std::vector<std::string> problems;
+  const bool partial = layout.kind != LayoutKind::whole;
+  const Tile whole = tile_of(domain.box, partial ? domain.over : Box{});
+  std::vector<Tile> tiles;
+  tiles.reserve(layout.pieces.size());
+  for (const Piece& piece : layout.pieces)
+    tiles.push_back(tile_of(piece.box, partial ? piece.over : Box{}));
+
+  std::array<std::vector<Bound>, kAxesOfTile> bounds;
+  for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
+    std::vector<Bound> on_axis = {whole[axis].begin, whole[axis].end};
+    for (const Tile& tile : tiles) {
+      for (const Bound bound : {tile[axis].begin, tile[axis].end}) {
+        if (std::ranges::find(on_axis, bound) == on_axis.end()) on_axis.push_back(bound);
+      }
+    }
+    auto sorted = ordered_bounds(std::move(on_axis), axis, problems);
+    if (!sorted) return problems;
+    bounds[axis] = *std::move(sorted);
+  }
+
+  const auto ranked = [&bounds](const Tile& tile) {
+    RankedTile result;
+    for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
+      result.ranks[axis] = {.begin = rank_of(bounds[axis], tile[axis].begin),
+                            .end = rank_of(bounds[axis], tile[axis].end)};
+    }
+    return result;
+  };
+  const RankedTile region = ranked(whole);
+  std::vector<RankedTile> ranked_tiles;
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    const RankedTile tile = ranked(tiles[i]);
+    const bool empty =
+        std::ranges::any_of(tile.ranks, [](Interval ranks) { return ranks.empty(); });
+    if (empty) continue;
+    for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
+      if (!region.ranks[axis].contains(tile.ranks[axis])) {
+        problems.push_back(
+            fmt::format("piece {} on device {} leaves the tensor: {} {} is not in {}", i,
+                        index_of(layout.pieces[i].device), axis_name(axis),
+                        to_string(tiles[i][axis]), to_string(whole[axis])));
+      }
+    }
+    // Replicas are the same tile again; checking one of them is enough.
+    const bool replica = !partial && std::ranges::find(ranked_tiles, tile) != ranked_tiles.end();
+    if (!replica) ranked_tiles.push_back(tile);
+  }
+  if (!problems.empty()) return problems;
+
+  std::vector<const RankedTile*> meeting;
+  meeting.reserve(ranked_tiles.size());
+  for (const RankedTile& tile : ranked_tiles) meeting.push_back(&tile);
+  TileChecker(!partial, problems, bounds).check(region, std::move(meeting), 0);
+  return problems;
+}
+
+}  // namespace weir

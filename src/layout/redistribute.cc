@@ -1,0 +1,248 @@
+#include "layout/redistribute.h"
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+
+namespace weir {
+namespace {
+
+bool contains(const Range& outer, const Range& inner) {
+  const auto at_most = [](Bound a, Bound b) {
+    const auto order = compare_for_every_extent(a, b);
+    return order && *order != std::weak_ordering::greater;
+  };
+  return at_most(outer.begin, inner.begin) && at_most(inner.end, outer.end);
+}
+
+bool contains(const Box& outer, const Box& inner) {
+  return std::ranges::all_of(kAllAxes,
+                             [&](Axis axis) { return contains(outer[axis], inner[axis]); });
+}
+
+// Pieces that share a box, with the devices that hold it.
+struct Holding {
+  Box box;
+  std::vector<DeviceId> devices;  // Ascending, distinct.
+};
+
+std::vector<Holding> holdings_of(const Layout& layout) {
+  std::vector<Holding> holdings;
+  for (const Piece& piece : layout.pieces) {
+    auto place = std::ranges::find(holdings, piece.box, &Holding::box);
+    if (place == holdings.end()) place = holdings.insert(place, {.box = piece.box, .devices = {}});
+    place->devices.push_back(piece.device);
+  }
+  for (Holding& holding : holdings) {
+    std::ranges::sort(holding.devices);
+    holding.devices.erase(std::unique(holding.devices.begin(), holding.devices.end()),
+                          holding.devices.end());
+  }
+  return holdings;
+}
+
+bool is_slice(const Layout& from, const Layout& to) {
+  if (from.kind != LayoutKind::whole || to.kind != LayoutKind::whole) return false;
+  return std::ranges::all_of(to.pieces, [&](const Piece& wanted) {
+    return std::ranges::any_of(from.pieces, [&](const Piece& held) {
+      return held.device == wanted.device && contains(held.box, wanted.box);
+    });
+  });
+}
+
+// Every device appears in one holding only.
+bool disjoint(const std::vector<Holding>& holdings) {
+  std::vector<DeviceId> seen;
+  for (const Holding& holding : holdings)
+    seen.insert(seen.end(), holding.devices.begin(), holding.devices.end());
+  std::ranges::sort(seen);
+  return std::ranges::adjacent_find(seen) == seen.end();
+}
+
+// The holdings of `parts` that lie inside `box`.
+std::vector<const Holding*> inside(const std::vector<Holding>& parts, const Box& box) {
+  std::vector<const Holding*> found;
+  for (const Holding& part : parts) {
+    if (contains(box, part.box)) found.push_back(&part);
+  }
+  return found;
+}
+
+std::vector<DeviceId> single_devices(const std::vector<const Holding*>& parts) {
+  std::vector<DeviceId> devices;
+  for (const Holding* part : parts) {
+    if (part->devices.size() != 1) return {};
+    devices.push_back(part->devices.front());
+  }
+  std::ranges::sort(devices);
+  return devices;
+}
+
+using Groups = std::vector<CollectiveGroup>;
+
+// Partials of one box, on the same devices that want it whole.
+std::optional<Groups> as_all_reduce(const std::vector<Holding>& from,
+                                    const std::vector<Holding>& to) {
+  Groups groups;
+  for (const Holding& wanted : to) {
+    const auto held = std::ranges::find(from, wanted.box, &Holding::box);
+    if (held == from.end() || held->devices != wanted.devices || wanted.devices.size() < 2)
+      return std::nullopt;
+    groups.push_back(
+        {.members = wanted.devices, .root = wanted.devices.front(), .box = wanted.box});
+  }
+  return from.size() == to.size() ? std::optional(groups) : std::nullopt;
+}
+
+// Partials of one box, each device wanting one part of it whole.
+std::optional<Groups> as_reduce_scatter(const std::vector<Holding>& from,
+                                        const std::vector<Holding>& to) {
+  Groups groups;
+  std::size_t used = 0;
+  for (const Holding& held : from) {
+    const auto parts = inside(to, held.box);
+    if (held.devices.size() < 2 || single_devices(parts) != held.devices) return std::nullopt;
+    used += parts.size();
+    groups.push_back({.members = held.devices, .root = held.devices.front(), .box = held.box});
+  }
+  return used == to.size() ? std::optional(groups) : std::nullopt;
+}
+
+std::optional<Groups> as_reduce(const std::vector<Holding>& from, const std::vector<Holding>& to) {
+  Groups groups;
+  for (const Holding& wanted : to) {
+    const auto held = std::ranges::find(from, wanted.box, &Holding::box);
+    if (held == from.end() || wanted.devices.size() != 1 || held->devices.size() < 2)
+      return std::nullopt;
+    const DeviceId root = wanted.devices.front();
+    if (!std::ranges::binary_search(held->devices, root)) return std::nullopt;
+    groups.push_back({.members = held->devices, .root = root, .box = wanted.box});
+  }
+  return from.size() == to.size() ? std::optional(groups) : std::nullopt;
+}
+
+// Each device holds one part, all of them want all parts.
+std::optional<Groups> as_all_gather(const std::vector<Holding>& from,
+                                    const std::vector<Holding>& to) {
+  Groups groups;
+  std::size_t used = 0;
+  for (const Holding& wanted : to) {
+    const auto parts = inside(from, wanted.box);
+    if (parts.size() < 2 || single_devices(parts) != wanted.devices) return std::nullopt;
+    used += parts.size();
+    groups.push_back(
+        {.members = wanted.devices, .root = wanted.devices.front(), .box = wanted.box});
+  }
+  return used == from.size() ? std::optional(groups) : std::nullopt;
+}
+
+std::optional<Groups> as_gather(const std::vector<Holding>& from, const std::vector<Holding>& to) {
+  Groups groups;
+  std::size_t used = 0;
+  for (const Holding& wanted : to) {
+    const auto parts = inside(from, wanted.box);
+    std::vector<DeviceId> members = single_devices(parts);
+    if (parts.size() < 2 || members.empty() || wanted.devices.size() != 1) return std::nullopt;
+    const DeviceId root = wanted.devices.front();
+    if (!std::ranges::binary_search(members, root)) return std::nullopt;
+    used += parts.size();
+    groups.push_back({.members = std::move(members), .root = root, .box = wanted.box});
+  }
+  return used == from.size() ? std::optional(groups) : std::nullopt;
+}
+
+// One device holds a box that several want.
+std::optional<Groups> as_broadcast(const std::vector<Holding>& from,
+                                   const std::vector<Holding>& to) {
+  Groups groups;
+  for (const Holding& wanted : to) {
+    const auto held = std::ranges::find(from, wanted.box, &Holding::box);
+    if (held == from.end() || held->devices.size() != 1) return std::nullopt;
+    CollectiveGroup group = {
+        .members = wanted.devices, .root = held->devices.front(), .box = wanted.box};
+    if (!std::ranges::binary_search(group.members, group.root)) {
+      group.members.insert(std::ranges::lower_bound(group.members, group.root), group.root);
+    }
+    if (group.members.size() < 3) return std::nullopt;  // Between two devices it is a plain copy.
+    groups.push_back(std::move(group));
+  }
+  return from.size() == to.size() ? std::optional(groups) : std::nullopt;
+}
+
+// The one axis along which the parts differ, if there is just one.
+std::optional<Axis> cut_axis(const std::vector<Holding>& parts) {
+  std::optional<Axis> cut;
+  for (const Axis axis : kAllAxes) {
+    const bool differs = std::ranges::any_of(
+        parts, [&](const Holding& part) { return part.box[axis] != parts.front().box[axis]; });
+    if (!differs) continue;
+    if (cut) return std::nullopt;
+    cut = axis;
+  }
+  return cut;
+}
+
+// One part per device, cut along one axis before and along another after.
+std::optional<Groups> as_all_to_all(const std::vector<Holding>& from,
+                                    const std::vector<Holding>& to) {
+  const auto all = [](const std::vector<Holding>& parts) {
+    std::vector<const Holding*> pointers;
+    for (const Holding& part : parts) pointers.push_back(&part);
+    return pointers;
+  };
+  const std::vector<DeviceId> members = single_devices(all(from));
+  if (members.size() < 2 || single_devices(all(to)) != members) return std::nullopt;
+  const auto before = cut_axis(from);
+  const auto after = cut_axis(to);
+  if (!before || !after || *before == *after) return std::nullopt;
+  Box box = from.front().box;
+  switch (*before) {
+    case Axis::request:
+      box.request = to.front().box.request;
+      break;
+    case Axis::token:
+      box.token = to.front().box.token;
+      break;
+    case Axis::head:
+      box.head = to.front().box.head;
+      break;
+    case Axis::dim:
+      box.dim = to.front().box.dim;
+      break;
+  }
+  return Groups{{.members = members, .root = members.front(), .box = box}};
+}
+
+}  // namespace
+
+RedistributionPlan classify(const Layout& from, const Layout& to) {
+  if (from == to) return {.kind = Redistribution::none, .groups = {}};
+  if (is_slice(from, to)) return {.kind = Redistribution::slice, .groups = {}};
+  const std::vector<Holding> held = holdings_of(from);
+  const std::vector<Holding> wanted = holdings_of(to);
+  if (to.kind == LayoutKind::whole && disjoint(held) && disjoint(wanted)) {
+    using Recogniser =
+        std::optional<Groups> (*)(const std::vector<Holding>&, const std::vector<Holding>&);
+    struct Candidate {
+      Redistribution kind;
+      Recogniser recognise;
+    };
+    static constexpr Candidate kOfPartials[] = {{Redistribution::all_reduce, as_all_reduce},
+                                                {Redistribution::reduce_scatter, as_reduce_scatter},
+                                                {Redistribution::reduce, as_reduce}};
+    static constexpr Candidate kOfWholes[] = {{Redistribution::all_gather, as_all_gather},
+                                              {Redistribution::gather, as_gather},
+                                              {Redistribution::broadcast, as_broadcast},
+                                              {Redistribution::all_to_all, as_all_to_all}};
+    const auto candidates = from.kind == LayoutKind::whole
+                                ? std::span<const Candidate>(kOfWholes)
+                                : std::span<const Candidate>(kOfPartials);
+    for (const Candidate& candidate : candidates) {
+      if (auto groups = candidate.recognise(held, wanted))
+        return {.kind = candidate.kind, .groups = *std::move(groups)};
+    }
+  }
+  return {.kind = Redistribution::copy, .groups = {}};
+}
+
+}  // namespace weir

@@ -1,0 +1,471 @@
+#include "plan/lower.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+#include <utility>
+
+#include "base/check.h"
+#include "layout/redistribute.h"
+
+namespace weir {
+namespace {
+
+OpKind op_of(Redistribution kind) {
+  switch (kind) {
+    case Redistribution::none:
+      break;
+    case Redistribution::slice:
+      return OpKind::slice;
+    case Redistribution::all_reduce:
+      return OpKind::all_reduce;
+    case Redistribution::reduce_scatter:
+      return OpKind::reduce_scatter;
+    case Redistribution::reduce:
+      return OpKind::reduce;
+    case Redistribution::all_gather:
+      return OpKind::all_gather;
+    case Redistribution::all_to_all:
+      return OpKind::all_to_all;
+    case Redistribution::broadcast:
+      return OpKind::broadcast;
+    case Redistribution::gather:
+      return OpKind::gather;
+    case Redistribution::copy:
+      return OpKind::copy;
+  }
+  CHECK(false, "a redistribution that moves nothing has no op");
+}
+
+// Bounds on axes of constant extent become constants, so that equal places have equal bounds.
+Range constant_range(const Range& range, std::int64_t extent) {
+  const Interval interval = resolve(range, extent);
+  return Range::of(interval.begin, interval.end);
+}
+
+Box normalised(Box box, const Box& domain, std::int64_t batch_size, std::int64_t heads,
+               std::int64_t dims) {
+  if (box.request == Range::all()) box.request = domain.request;
+  box.request = constant_range(box.request, batch_size);
+  box.head = constant_range(box.head, heads);
+  box.dim = constant_range(box.dim, dims);
+  return box;
+}
+
+// Writes the plan op by op. `state` of a microbatch is where its chain has got to.
+class Lowering {
+ public:
+  Lowering(const PlanHeader& header, const StepLayouts& layouts) : layouts_(layouts) {
+    plan_.model = header.model;
+    plan_.strategy = header.strategy;
+    plan_.activation_dtype = header.activation_dtype;
+    plan_.kv_dtype = header.kv_dtype;
+    plan_.logits = header.logits;
+    plan_.limits = header.limits;
+    for (const PlanHeader::Device& device : header.devices) {
+      plan_.devices.push_back(
+          {.name = device.name, .memory_bytes = device.memory_bytes, .compute = {}, .comm = {}});
+    }
+    for (const MicrobatchLayouts& microbatch : layouts.microbatches)
+      plan_.microbatches.push_back(microbatch.requests);
+    chains_.resize(layouts.microbatches.size());
+    for (std::size_t i = 0; i < chains_.size(); ++i) intern_layouts(static_cast<std::int32_t>(i));
+  }
+
+  Plan run() {
+    for (const Phase& phase : layouts_.order) {
+      microbatch_ = phase.microbatch;
+      layer_ = phase.layer;
+      switch (phase.part) {
+        case Part::embed:
+          emit_embed();
+          break;
+        case Part::project:
+          emit_project();
+          break;
+        case Part::attend:
+          emit_attend();
+          break;
+        case Part::output:
+          emit_output();
+          break;
+        case Part::ffn:
+          emit_ffn();
+          if (layer_ + 1 == plan_.model.num_layers && plan_.logits != LogitsWanted::none)
+            emit_logits();
+          break;
+      }
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  // The interned layouts of one layer, with those that follow from the named ones.
+  struct LayerIds {
+    LayoutId residual, q, kv, cache_before, cache, attention, attention_out, ffn_hidden;
+    LayoutId projection_input;  // normed, where q, k and v are projected
+    LayoutId rotated_q;         // q, where and as the tiles want it
+    LayoutId attn_branch;       // partial sums of o_proj
+    LayoutId ffn_input;         // normed, where the FFN is
+    LayoutId ffn_branch;        // partial sums of ffn_down
+    bool cache_is_local = false;
+  };
+  struct Chain {
+    std::vector<LayerIds> distinct;
+    LayoutId embedding{}, residual_after_embedding{}, final_hidden{}, logits{}, logits_out{};
+    ValueId residual{}, q{}, cache{}, attention{};
+  };
+
+  [[nodiscard]] Chain& chain() { return chains_[static_cast<std::size_t>(microbatch_)]; }
+  [[nodiscard]] const LayerIds& ids() {
+    const MicrobatchLayouts& microbatch =
+        layouts_.microbatches[static_cast<std::size_t>(microbatch_)];
+    return chain().distinct[microbatch.of_layer[static_cast<std::size_t>(layer_)]];
+  }
+
+  LayoutId intern(Layout layout, Role role, std::int32_t microbatch) {
+    const TensorShape shape = shape_of(plan_, {.role = role, .layer = 0, .microbatch = microbatch});
+    for (Piece& piece : layout.pieces) {
+      piece.box =
+          normalised(piece.box, shape.domain.box, plan_.batch_size(), shape.heads, shape.dims);
+      piece.over = layout.kind == LayoutKind::whole ? Box{}
+                                                    : normalised(piece.over, shape.domain.over, 1,
+                                                                 shape.over_heads, shape.over_dims);
+      if (layout.kind == LayoutKind::sum) piece.over.token = Range::of(0, 1);
+    }
+    // One term that is all of them is the whole.
+    if (layout.kind != LayoutKind::whole &&
+        std::ranges::all_of(layout.pieces,
+                            [&](const Piece& piece) { return piece.over == shape.domain.over; })) {
+      layout.kind = LayoutKind::whole;
+      for (Piece& piece : layout.pieces) piece.over = {};
+    }
+    return intern_normalised(std::move(layout));
+  }
+
+  LayoutId intern_normalised(Layout layout) {
+    const auto [place, added] = interned_.try_emplace(hash_of(layout));
+    for (const LayoutId candidate : place->second) {
+      if (plan_.layouts[index_of(candidate)] == layout) return candidate;
+    }
+    const auto id = static_cast<LayoutId>(plan_.layouts.size());
+    place->second.push_back(id);
+    layout_groups_.push_back(intern_group(devices_of(layout)));
+    plan_.layouts.push_back(std::move(layout));
+    return id;
+  }
+
+  GroupId intern_group(std::vector<DeviceId> devices) {
+    const auto [place, added] =
+        groups_.try_emplace(devices, static_cast<GroupId>(plan_.groups.size()));
+    if (added) plan_.groups.push_back(std::move(devices));
+    return place->second;
+  }
+
+  [[nodiscard]] const Layout& layout(LayoutId id) const { return plan_.layouts[index_of(id)]; }
+
+  // Rows (requests and tokens) of the given layouts, whole in every other axis: where a projection
+  // finds its input.
+  LayoutId rows_of(std::initializer_list<LayoutId> outputs, Role role, std::int32_t microbatch) {
+    Layout rows;
+    for (const LayoutId output : outputs) {
+      for (const Piece& piece : layout(output).pieces) {
+        const Piece row = {
+            .device = piece.device,
+            .box = {.request = piece.box.request, .token = piece.box.token, .head = {}, .dim = {}},
+            .over = {}};
+        Piece whole = row;
+        whole.box.head = Range::all();
+        whole.box.dim = Range::all();
+        if (std::ranges::find(rows.pieces, whole) == rows.pieces.end())
+          rows.pieces.push_back(whole);
+      }
+    }
+    return intern(std::move(rows), role, microbatch);
+  }
+
+  // The output of a linear layer that contracts what `input` cuts: partial sums over the pieces'
+  // heads and dims.
+  LayoutId contracted(LayoutId input, Role role, std::int32_t microbatch) {
+    Layout output = {.kind = LayoutKind::sum, .pieces = {}};
+    for (const Piece& piece : layout(input).pieces) {
+      output.pieces.push_back({.device = piece.device,
+                               .box = {.request = piece.box.request, .token = piece.box.token},
+                               .over = {.request = Range::of(0, 1),
+                                        .token = Range::of(0, 1),
+                                        .head = piece.box.head,
+                                        .dim = piece.box.dim}});
+    }
+    return intern(std::move(output), role, microbatch);
+  }
+
+  // q as the tiles want it: the tiles' rows and heads with the full head dimension, whatever keys
+  // they attend to.
+  LayoutId queries_of(LayoutId attention, std::int32_t microbatch) {
+    Layout queries;
+    for (const Piece& tile : layout(attention).pieces) {
+      Piece query = {.device = tile.device, .box = tile.box, .over = {}};
+      query.box.dim = Range::all();
+      if (std::ranges::find(queries.pieces, query) == queries.pieces.end())
+        queries.pieces.push_back(query);
+    }
+    return intern(std::move(queries), Role::q, microbatch);
+  }
+
+  // Every device appends exactly what it projects: equal pieces but for the token axis, which spans
+  // everything.
+  [[nodiscard]] bool is_local(LayoutId kv, LayoutId before, LayoutId after) const {
+    if (before != after) return false;
+    const auto& projected = layout(kv).pieces;
+    const auto& cached = layout(after).pieces;
+    return std::ranges::all_of(cached, [&](const Piece& piece) {
+      return piece.box.token == Range::all() &&
+             std::ranges::any_of(projected, [&](const Piece& source) {
+               return source.device == piece.device && source.box == piece.box;
+             });
+    });
+  }
+
+  void intern_layouts(std::int32_t microbatch) {
+    const MicrobatchLayouts& named = layouts_.microbatches[static_cast<std::size_t>(microbatch)];
+    Chain& chain = chains_[static_cast<std::size_t>(microbatch)];
+    for (const LayerLayouts& layer : named.distinct) {
+      LayerIds ids;
+      ids.residual = intern(layer.residual, Role::residual, microbatch);
+      ids.q = intern(layer.q, Role::q, microbatch);
+      ids.kv = intern(layer.kv, Role::k, microbatch);
+      ids.cache_before = intern(layer.cache_before, Role::kv_cache, microbatch);
+      ids.cache = intern(layer.cache, Role::kv_cache, microbatch);
+      ids.attention = intern(layer.attention, Role::attention, microbatch);
+      ids.attention_out = intern(layer.attention_out, Role::attention, microbatch);
+      ids.ffn_hidden = intern(layer.ffn_hidden, Role::ffn_hidden, microbatch);
+      ids.projection_input = rows_of({ids.q, ids.kv}, Role::normed, microbatch);
+      ids.rotated_q = queries_of(ids.attention, microbatch);
+      ids.attn_branch = contracted(ids.attention_out, Role::attn_branch, microbatch);
+      ids.ffn_input = rows_of({ids.ffn_hidden}, Role::normed, microbatch);
+      ids.ffn_branch = contracted(ids.ffn_hidden, Role::ffn_branch, microbatch);
+      ids.cache_is_local = is_local(ids.kv, ids.cache_before, ids.cache);
+      chain.distinct.push_back(ids);
+    }
+    chain.embedding = intern(named.embedding, Role::residual, microbatch);
+    if (plan_.logits == LogitsWanted::none) return;
+    chain.logits = intern(named.logits, Role::logits, microbatch);
+    chain.logits_out = intern(named.logits_out, Role::logits, microbatch);
+    chain.final_hidden = rows_of({chain.logits}, Role::final_hidden, microbatch);
+  }
+
+  ValueId add_value(Role role, LayoutId layout_id) {
+    const bool cache = role == Role::kv_cache;
+    plan_.values.push_back({.role = role,
+                            .layer = layer_,
+                            .microbatch = microbatch_,
+                            .layout = layout_id,
+                            .dtype = cache ? plan_.kv_dtype : plan_.activation_dtype});
+    return static_cast<ValueId>(plan_.values.size() - 1);
+  }
+
+  [[nodiscard]] LayoutId layout_id(ValueId value) const {
+    return plan_.values[index_of(value)].layout;
+  }
+
+  GroupId union_of(const std::vector<ValueId>& inputs, const std::vector<ValueId>& outputs) {
+    std::vector<LayoutId> ids;
+    for (const ValueId value : inputs) ids.push_back(layout_id(value));
+    for (const ValueId value : outputs) ids.push_back(layout_id(value));
+    const auto known = unions_.find(ids);
+    if (known != unions_.end()) return known->second;
+    std::vector<DeviceId> members;
+    for (const LayoutId id : ids) {
+      const auto& group = plan_.groups[index_of(layout_groups_[index_of(id)])];
+      members.insert(members.end(), group.begin(), group.end());
+    }
+    std::ranges::sort(members);
+    members.erase(std::unique(members.begin(), members.end()), members.end());
+    return unions_[std::move(ids)] = intern_group(std::move(members));
+  }
+
+  void emit(OpKind kind, std::vector<ValueId> inputs, std::vector<ValueId> outputs) {
+    const bool joint = queue_of(kind) == Queue::comm;
+    const GroupId devices = joint ? union_of(inputs, outputs) : union_of({}, outputs);
+    const auto id = static_cast<NodeId>(plan_.nodes.size());
+    for (const DeviceId device : plan_.groups[index_of(devices)]) {
+      if (index_of(device) >= plan_.devices.size())
+        continue;  // validate() names the missing device.
+      PlanDevice& queues = plan_.devices[index_of(device)];
+      (joint ? queues.comm : queues.compute).push_back(id);
+    }
+    plan_.nodes.push_back({.kind = kind,
+                           .layer = layer_,
+                           .microbatch = microbatch_,
+                           .devices = devices,
+                           .inputs = std::move(inputs),
+                           .outputs = std::move(outputs)});
+  }
+
+  // The value in the wanted layout: itself, or what a redistribution makes of it.
+  ValueId redistribute(ValueId value, LayoutId wanted) {
+    const LayoutId held = layout_id(value);
+    if (held == wanted) return value;
+    const auto [place, added] = movements_.try_emplace({held, wanted}, Redistribution::none);
+    if (added) place->second = classify(layout(held), layout(wanted)).kind;
+    const ValueId moved = add_value(plan_.at(value).role, wanted);
+    emit(op_of(place->second), {value}, {moved});
+    return moved;
+  }
+
+  void emit_embed() {
+    const ValueId embedded = add_value(Role::residual, chain().embedding);
+    emit(OpKind::embed, {}, {embedded});
+    chain().residual = embedded;
+  }
+
+  void emit_project() {
+    chain().residual = redistribute(chain().residual, ids().residual);
+    const ValueId normed = add_value(Role::normed, ids().residual);
+    emit(OpKind::attn_norm, {chain().residual}, {normed});
+    const ValueId input = redistribute(normed, ids().projection_input);
+    const ValueId q = add_value(Role::q, ids().q);
+    const ValueId k = add_value(Role::k, ids().kv);
+    const ValueId v = add_value(Role::v, ids().kv);
+    emit(OpKind::qkv_proj, {input}, {q, k, v});
+    const ValueId rotated_q = add_value(Role::q, ids().q);
+    const ValueId rotated_k = add_value(Role::k, ids().kv);
+    emit(OpKind::rope, {q, k}, {rotated_q, rotated_k});
+    const ValueId before = add_value(Role::kv_cache, ids().cache_before);
+    chain().cache = add_value(Role::kv_cache, ids().cache);
+    emit(ids().cache_is_local ? OpKind::kv_append : OpKind::kv_copy, {rotated_k, v, before},
+         {chain().cache});
+    chain().q = redistribute(rotated_q, ids().rotated_q);
+  }
+
+  void emit_attend() {
+    const ValueId attention = add_value(Role::attention, ids().attention);
+    emit(OpKind::attention, {chain().q, chain().cache}, {attention});
+    chain().attention = redistribute(attention, ids().attention_out);
+  }
+
+  void add_branch(ValueId branch) {
+    const ValueId complete = redistribute(branch, ids().residual);
+    const ValueId sum = add_value(Role::residual, ids().residual);
+    emit(OpKind::add, {chain().residual, complete}, {sum});
+    chain().residual = sum;
+  }
+
+  void emit_output() {
+    const ValueId branch = add_value(Role::attn_branch, ids().attn_branch);
+    emit(OpKind::o_proj, {chain().attention}, {branch});
+    add_branch(branch);
+  }
+
+  void emit_ffn() {
+    const ValueId normed = add_value(Role::normed, ids().residual);
+    emit(OpKind::ffn_norm, {chain().residual}, {normed});
+    const ValueId input = redistribute(normed, ids().ffn_input);
+    std::vector<ValueId> products;
+    if (plan_.model.gated_ffn) products.push_back(add_value(Role::gate, ids().ffn_hidden));
+    products.push_back(add_value(Role::up, ids().ffn_hidden));
+    emit(OpKind::ffn_up, {input}, products);
+    const ValueId hidden = add_value(Role::ffn_hidden, ids().ffn_hidden);
+    emit(OpKind::activation, products, {hidden});
+    const ValueId branch = add_value(Role::ffn_branch, ids().ffn_branch);
+    emit(OpKind::ffn_down, {hidden}, {branch});
+    add_branch(branch);
+  }
+
+  void emit_logits() {
+    // The wanted rows of the residual; another role, since it is another tensor.
+    const ValueId hidden = add_value(Role::final_hidden, chain().final_hidden);
+    const Redistribution kind =
+        classify(plan_.layout_of(chain().residual), layout(chain().final_hidden)).kind;
+    emit(kind == Redistribution::none ? OpKind::slice : op_of(kind), {chain().residual}, {hidden});
+    const ValueId normed = add_value(Role::final_normed, chain().final_hidden);
+    emit(OpKind::final_norm, {hidden}, {normed});
+    const ValueId logits = add_value(Role::logits, chain().logits);
+    emit(OpKind::lm_head, {normed}, {logits});
+    redistribute(logits, chain().logits_out);
+  }
+
+  const StepLayouts& layouts_;
+  Plan plan_;
+  std::vector<Chain> chains_;
+  std::int32_t microbatch_ = 0;
+  std::int32_t layer_ = -1;
+  std::unordered_map<std::size_t, std::vector<LayoutId>> interned_;
+  std::map<std::vector<DeviceId>, GroupId> groups_;
+  std::vector<GroupId> layout_groups_;  // Devices of each layout.
+  std::map<std::vector<LayoutId>, GroupId> unions_;
+  std::map<std::pair<LayoutId, LayoutId>, Redistribution> movements_;
+};
+
+void check_order(const StepLayouts& layouts, std::int64_t num_layers) {
+  const auto per_microbatch = static_cast<std::size_t>(1 + 4 * num_layers);
+  CHECK(layouts.order.size() == layouts.microbatches.size() * per_microbatch,
+        "the order names every part once");
+  std::vector<Phase> next(layouts.microbatches.size(),
+                          Phase{.microbatch = 0, .layer = -1, .part = Part::embed});
+  for (const Phase& phase : layouts.order) {
+    Phase& expected = next[static_cast<std::size_t>(phase.microbatch)];
+    CHECK(phase.layer == expected.layer && phase.part == expected.part,
+          "a microbatch's parts keep their order");
+    switch (phase.part) {
+      case Part::embed:
+        expected = {.microbatch = phase.microbatch, .layer = 0, .part = Part::project};
+        break;
+      case Part::project:
+        expected.part = Part::attend;
+        break;
+      case Part::attend:
+        expected.part = Part::output;
+        break;
+      case Part::output:
+        expected.part = Part::ffn;
+        break;
+      case Part::ffn:
+        expected = {
+            .microbatch = phase.microbatch, .layer = phase.layer + 1, .part = Part::project};
+        break;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<Phase> in_microbatch_order(std::int64_t num_microbatches, std::int64_t num_layers) {
+  std::vector<Phase> order;
+  order.reserve(static_cast<std::size_t>(num_microbatches * (1 + 4 * num_layers)));
+  for (std::int32_t microbatch = 0; microbatch < num_microbatches; ++microbatch) {
+    order.push_back({.microbatch = microbatch, .layer = -1, .part = Part::embed});
+    for (std::int32_t layer = 0; layer < num_layers; ++layer) {
+      for (const Part part : {Part::project, Part::attend, Part::output, Part::ffn}) {
+        order.push_back({.microbatch = microbatch, .layer = layer, .part = part});
+      }
+    }
+  }
+  return order;
+}
+
+std::size_t hash_of(const StepLayouts& layouts) {
+  std::size_t seed = layouts.order.size();
+  const auto mix = [&seed](std::size_t value) {
+    seed ^= value + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2);
+  };
+  for (const MicrobatchLayouts& microbatch : layouts.microbatches) {
+    mix(static_cast<std::size_t>(microbatch.requests.begin));
+    mix(static_cast<std::size_t>(microbatch.requests.end));
+    for (const LayerLayouts& layer : microbatch.distinct) {
+      for (const Layout* layout :
+           {&layer.residual, &layer.q, &layer.kv, &layer.cache_before, &layer.cache,
+            &layer.attention, &layer.attention_out, &layer.ffn_hidden}) {
+        mix(hash_of(*layout));
+      }
+    }
+  }
+  return seed;
+}
+
+Plan lower(const PlanHeader& header, const StepLayouts& layouts) {
+  check_order(layouts, header.model.num_layers);
+  return Lowering(header, layouts).run();
+}
+
+}  // namespace weir

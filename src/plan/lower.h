@@ -1,0 +1,96 @@
+#pragma once
+// From layout choices to a plan. A strategy fills in a StepLayouts: who holds what at a few named
+// points, which device does which attention tile, and in which order the parts of the step are
+// queued. `lower` emits every device's compute ops and, wherever a tensor is wanted in another
+// layout than it is in, the redistribution. The one lowering for all strategies.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "plan/plan.h"
+
+namespace weir {
+
+// The named points of one layer. Boxes may leave constant axes at Range::all(); the request axis
+// too when there is one microbatch. What is not named here follows from it: normed, rotated q, gate
+// and up, the partial branches.
+struct LayerLayouts {
+  Layout residual;      // whole, [q_len, 1, H]; whole rows only.
+  Layout q;             // whole, [q_len, N, D]: which device projects which heads.
+  Layout kv;            // whole, [q_len, G, D], for k and v.
+  Layout cache_before;  // whole, [kv_len, G, D]: where earlier positions lie. Equal to `cache`
+                        // unless devices join.
+  Layout cache;         // whole, [kv_len, G, D]: where K and V lie after this step.
+  Layout attention;  // The tiles: whole, or softmax over key positions. Each device holds the K and
+                     // V that its tiles need.
+  Layout attention_out;  // whole, [q_len, N, D]: what o_proj contracts where.
+  Layout ffn_hidden;     // whole, [q_len, 1, F]: columns (and tokens) of the FFN.
+
+  bool operator==(const LayerLayouts&) const = default;
+};
+
+struct MicrobatchLayouts {
+  Interval requests;
+  std::vector<LayerLayouts> distinct;   // Layers with the same layouts share an entry.
+  std::vector<std::uint32_t> of_layer;  // Index into `distinct`, one per layer.
+  Layout embedding;  // The residual as the embedding writes it: sum over [1, vocab_size], or whole.
+  Layout logits;     // whole, [wanted tokens, 1, vocab_size], as lm_head computes them.
+  Layout logits_out;  // whole: where the sampler reads them.
+
+  bool operator==(const MicrobatchLayouts&) const = default;
+};
+
+// The parts of a layer, each queued as one run of ops.
+enum class Part : std::uint8_t {
+  embed,    // Layer -1 only.
+  project,  // Norm, q, k, v, RoPE, K and V to the cache, q to the tiles.
+  attend,   // The tiles, and their outputs to where o_proj wants them.
+  output,   // o_proj, its sum, the residual.
+  ffn,      // Norm, FFN, its sum, the residual; after the last layer the logits follow.
+};
+
+struct Phase {
+  std::int32_t microbatch = 0;
+  std::int32_t layer = 0;
+  Part part = Part::project;
+
+  bool operator==(const Phase&) const = default;
+};
+
+struct StepLayouts {
+  std::vector<MicrobatchLayouts> microbatches;
+  std::vector<Phase> order;  // Every part of every layer and microbatch once; each microbatch's in
+                             // their natural order.
+
+  bool operator==(const StepLayouts&) const = default;
+};
+[[nodiscard]] std::size_t hash_of(const StepLayouts& layouts);
+
+// One microbatch after the other, each from the embedding to the logits. With stages on different
+// devices this is a pipeline: a stage starts the next microbatch as soon as it has handed on the
+// last.
+[[nodiscard]] std::vector<Phase> in_microbatch_order(std::int64_t num_microbatches,
+                                                     std::int64_t num_layers);
+
+// What a plan needs beside its layouts.
+struct PlanHeader {
+  ModelSpec model;
+  std::string strategy;
+  DType activation_dtype = DType::f32;
+  DType kv_dtype = DType::f32;
+  LogitsWanted logits = LogitsWanted::last;
+  StepLengths limits;
+  struct Device {
+    std::string name;
+    std::optional<std::int64_t> memory_bytes;
+  };
+  std::vector<Device> devices;
+};
+
+// Layout mistakes become a plan that `validate` refuses by name; only an order that is no
+// permutation is a bug here.
+[[nodiscard]] Plan lower(const PlanHeader& header, const StepLayouts& layouts);
+
+}  // namespace weir

@@ -30,8 +30,8 @@ struct LinearRope {
   double factor = 1;
   bool operator==(const LinearRope&) const = default;
 };
-struct DynamicRope {  // "dynamic" NTK: theta grows with the length once it exceeds the original
-                      // maximum.
+// "dynamic" NTK: theta grows with the length once it exceeds the original maximum.
+struct DynamicRope {
   double factor = 1;
   std::int64_t original_max_position = 0;
   bool operator==(const DynamicRope&) const = default;
@@ -47,16 +47,16 @@ struct YarnRope {  // arXiv:2309.00071
   double factor = 1;
   double beta_fast = 32;
   double beta_slow = 1;
-  double attention_factor =
-      1;  // Multiplies cos and sin; resolved from the config when it is loaded.
+  // Multiplies cos and sin; resolved from the config when it is loaded.
+  double attention_factor = 1;
   std::int64_t original_max_position = 0;
   bool truncate = true;
   bool operator==(const YarnRope&) const = default;
 };
-struct LongRope {  // Phi-3: one divisor per rotary pair; the long list applies beyond the original
-                   // maximum.
-  std::vector<double> short_factor;
-  std::vector<double> long_factor;
+// Phi-3: one divisor per rotary pair; the long list applies beyond the original maximum.
+struct LongRope {
+  std::vector<double> short_factor = {};
+  std::vector<double> long_factor = {};
   double attention_factor = 1;  // Multiplies cos and sin.
   std::int64_t original_max_position = 0;
   bool operator==(const LongRope&) const = default;
@@ -64,14 +64,15 @@ struct LongRope {  // Phi-3: one divisor per rotary pair; the long list applies 
 
 struct RopeSpec {
   double theta = 10000;
-  std::int64_t rotary_dim =
-      0;  // The first rotary_dim dimensions of a head rotate, pair i with i + rotary_dim / 2.
-  std::variant<std::monostate, LinearRope, DynamicRope, Llama3Rope, YarnRope, LongRope> scaling;
+  // The first rotary_dim dimensions of a head rotate, pair i with i + rotary_dim / 2.
+  std::int64_t rotary_dim = 0;
+  std::variant<std::monostate, LinearRope, DynamicRope, Llama3Rope, YarnRope, LongRope> scaling =
+      {};
   bool operator==(const RopeSpec&) const = default;
 };
 
 struct ModelSpec {
-  std::string name;
+  std::string name = {};
   Architecture architecture = Architecture::llama;
   std::int64_t num_layers = 0;         // [L]
   std::int64_t hidden_size = 0;        // [H]
@@ -89,24 +90,51 @@ struct ModelSpec {
   bool ffn_bias = false;
   bool qk_norm = false;  // RMSNorm over head_dim of every q and k head before RoPE (Qwen3).
   bool tied_embeddings = false;
-  RopeSpec rope;
-  std::optional<std::int64_t>
-      sliding_window;  // A query attends to the last `sliding_window` positions, itself included.
+  RopeSpec rope = {};
+  // A query attends to the last `sliding_window` positions, itself included.
+  std::optional<std::int64_t> sliding_window = {};
   DType weight_dtype = DType::f32;
-  std::vector<std::int64_t> eos_token_ids;
-  std::optional<std::int64_t> bos_token_id;
+  std::vector<std::int64_t> eos_token_ids = {};  // Any of them ends a generation.
+  std::optional<std::int64_t> bos_token_id = {};
 
   bool operator==(const ModelSpec&) const = default;
 };
 
+// Limits of what is read. Counts of parameters, bytes and operations of one sequence then stay far
+// from overflowing 64 bits.
+inline constexpr std::int64_t kMaxModelLayers = 4096;
+inline constexpr std::int64_t kMaxModelWidth = std::int64_t{1} << 20;  // H, F, N, and N * D.
+inline constexpr std::int64_t kMaxVocabSize = std::int64_t{1} << 24;
+inline constexpr std::int64_t kMaxModelPosition = std::int64_t{1} << 31;
+
+// The names of configs: model_type ("llama", ..., "weir_dense") and hidden_act ("silu", "gelu",
+// "gelu_pytorch_tanh").
 [[nodiscard]] std::string_view to_string(Architecture architecture);
 [[nodiscard]] std::string_view to_string(Activation activation);
 
-// Reads a parsed config.json. The error lists every problem at once.
+// Reads a parsed config.json, in the spelling of transformers 4 (torch_dtype, rope_theta,
+// rope_scaling) or 5 (dtype, rope_parameters). A key that is left out has the default that
+// transformers 5 gives it for that model_type; without a dtype, weights are f32. The error lists
+// every problem at once.
+//
+// Unknown keys: published configs carry many private keys that nothing reads, so for the published
+// architectures a key is refused only if it is known to change the computation in a way that Weir
+// does not do (experts, quantization, soft-capping, scalings, ...: one table in model.cc) and is
+// switched on. A `weir_dense` config refuses every key that is neither read nor known to be
+// harmless; so does every object that describes RoPE.
+//
+// weir_dense has the keys num_hidden_layers, hidden_size, intermediate_size, vocab_size,
+// num_attention_heads (required), num_key_value_heads, head_dim, max_position_embeddings (2048),
+// rms_norm_eps (1e-6), hidden_act (silu), gated_ffn (true), qkv_bias, o_bias, ffn_bias, qk_norm,
+// tie_word_embeddings (all false), sliding_window, RoPE as Llama's plus partial_rotary_factor,
+// bos_token_id, eos_token_id, dtype.
 [[nodiscard]] Result<ModelSpec> model_from_config(const nlohmann::json& config, std::string name);
 // Reads DIR/config.json, and DIR/generation_config.json for stop tokens where there is one.
 [[nodiscard]] Result<ModelSpec> load_model_spec(const std::string& folder);
-// The config.json that model_from_config reads back into an equal spec.
+// The config.json that model_from_config reads back into an equal spec (but for the name, which a
+// config does not hold), in the classic spelling, which transformers 4 and 5 both read. The model
+// must be one that its architecture can be, as every loaded one is: a gated FFN unless dense, and
+// so on.
 [[nodiscard]] nlohmann::json config_of(const ModelSpec& model);
 
 // Every number below is exact, derived from the shapes; counts are of parameters.

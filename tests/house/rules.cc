@@ -87,6 +87,26 @@ std::optional<std::string> quoted_include(std::string_view line) {
   return std::string(found->rest.substr(1, found->rest.find('"', 1) - 1));
 }
 
+bool mentions(const TextFile& file, std::string_view text) {
+  return std::ranges::any_of(
+      file.lines, [&](std::string_view line) { return line.find(text) != std::string_view::npos; });
+}
+
+// Whether the condition in a line belongs to how Highway compiles a file once per target: it names
+// one of Highway's macros; or it asks for the macro that the toggle in the line above asked for; or
+// it is a guard around what such a file defines once for all targets.
+bool is_per_target(const TextFile& file, std::size_t line, const Directive& condition) {
+  if (condition.rest.find("HWY_") != std::string_view::npos) return true;
+  if (condition.word == "ifdef" && line > 0) {
+    const std::string_view above = file.lines[line - 1];
+    return above.find("HWY_TARGET_TOGGLE") != std::string_view::npos &&
+           above.find(condition.rest) != std::string_view::npos;
+  }
+  return condition.word == "ifndef" && line + 1 < file.lines.size() &&
+         file.lines[line + 1] == fmt::format("#define {}", condition.rest) &&
+         mentions(file, "<hwy/foreach_target.h>");
+}
+
 std::string at(const TextFile& file, std::size_t line_index) {
   return fmt::format("{}:{}", file.path, line_index + 1);
 }
@@ -208,7 +228,7 @@ Problems conditional_compilation(const std::vector<TextFile>& files) {
     for (std::size_t i = 0; i < file.lines.size(); ++i) {
       const auto found = directive(file.lines[i]);
       if (!found || !contains(kConditions, found->word)) continue;
-      if (found->rest.find("HWY_") != std::string_view::npos) continue;
+      if (is_per_target(file, i, *found)) continue;
       problems.push_back(fmt::format(
           "{}: found #{} {}, allowed no conditional compilation: an absent backend is a "
           "no_*.cc file with the same symbols",
@@ -278,9 +298,7 @@ Problems headers_without_opening(const std::vector<TextFile>& files) {
   Problems problems;
   for (const TextFile& file : files) {
     if (!is_header(file.path)) continue;
-    const bool per_target = std::ranges::any_of(file.lines, [](std::string_view line) {
-      return line.find("HWY_TARGET_TOGGLE") != std::string_view::npos;
-    });
+    const bool per_target = mentions(file, "HWY_TARGET_TOGGLE");
     if (!per_target && (file.lines.empty() || file.lines[0] != "#pragma once")) {
       problems.push_back(
           fmt::format("{}:1: allowed as first line of a header: #pragma once", file.path));

@@ -45,8 +45,9 @@ struct FolderRow {
 [[nodiscard]] Problems forbidden_includes(const std::vector<TextFile>& files,
                                           const std::vector<FolderRow>& table);
 
-// src/ has no conditional compilation but for Highway's per-target sections, whose conditions name
-// an HWY_ macro.
+// src/ has no conditional compilation but for what Highway needs to compile a file once per target:
+// conditions on its HWY_ macros, the toggle of a header that is included once per target, and
+// guards around what is defined once for all targets.
 [[nodiscard]] Problems conditional_compilation(const std::vector<TextFile>& files);
 
 // Sources have at most kMaxFileLines lines.

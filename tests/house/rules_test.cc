@@ -137,6 +137,20 @@ TEST_F(HouseRules, ConditionalCompilationIsFound) {
   EXPECT_TRUE(problems[1].starts_with("src/comm/comm.cc:7: found #if 0, ")) << problems[1];
 }
 
+TEST_F(HouseRules, SectionsPerTargetAreNoConditionalCompilation) {
+  plant("src/kernel/tile-inl.h",
+        "// Tiles.\n#if defined(TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)\n#ifdef "
+        "TILE_INL_H_\n#undef "
+        "TILE_INL_H_\n#else\n#define TILE_INL_H_\n#endif\n#endif\n");
+  plant("src/kernel/linear.cc",
+        "#include <hwy/foreach_target.h>\n#ifndef LINEAR_ONCE\n#define LINEAR_ONCE\n#endif\n");
+  EXPECT_EQ(conditional_compilation(tree()), Problems{});
+  plant("src/kernel/toggle.h",
+        "#if defined(A) == defined(HWY_TARGET_TOGGLE)\n#ifdef OTHER\n#endif\n#endif\n");
+  plant("src/kernel/plain.cc", "#ifndef PLAIN_ONCE\n#define PLAIN_ONCE\n#endif\n");
+  EXPECT_EQ(conditional_compilation(tree()).size(), 2U);
+}
+
 TEST_F(HouseRules, AFileOf601LinesIsFound) {
   std::string lines;
   for (int i = 0; i < 600; ++i) lines += "int x;\n";

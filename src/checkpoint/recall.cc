@@ -285,8 +285,8 @@ ModelSpec recall_model(DType dtype) {
           .head_dim = kHeadDim,
           .max_position = kMaxRecallDocumentTokens,
           .rope = {.theta = kRopeTheta, .rotary_dim = kHeadDim},
-          .weight_dtype = dtype,
-          .eos_token_ids = {kRecallEnd}};
+          .eos_token_ids = {kRecallEnd},
+          .weight_dtype = dtype};
 }
 
 Status write_recall_model(const std::string& folder, DType dtype,

@@ -134,11 +134,11 @@ struct Network {
   bool operator==(const Network&) const = default;
 };
 
-struct Node {
+struct ClusterNode {
   std::string name = {};  // The type's name, numbered where there are several.
   std::size_t type = 0;   // Index into ClusterSpec::node_types.
 
-  bool operator==(const Node&) const = default;
+  bool operator==(const ClusterNode&) const = default;
 };
 
 struct Device {
@@ -160,7 +160,7 @@ struct ClusterSpec {
   std::vector<DeviceType> device_types = {};
   std::vector<NodeType> node_types = {};
   Network network = {};
-  std::vector<Node> nodes = {};
+  std::vector<ClusterNode> nodes = {};
   std::vector<Device> devices = {};
 
   [[nodiscard]] const Device& device(DeviceId id) const { return devices.at(index_of(id)); }

@@ -85,8 +85,8 @@ TEST(ClusterFromJson, ListsNodesAndDevicesInTheOrderWritten) {
   ASSERT_TRUE(cluster) << cluster.error().message;
   ASSERT_EQ(cluster->devices.size(), 10U);
   ASSERT_EQ(cluster->nodes.size(), 3U);
-  EXPECT_EQ(cluster->nodes[1], (Node{.name = "gpus1", .type = 0}));
-  EXPECT_EQ(cluster->nodes[2], (Node{.name = "cpus", .type = 1}));
+  EXPECT_EQ(cluster->nodes[1], (ClusterNode{.name = "gpus1", .type = 0}));
+  EXPECT_EQ(cluster->nodes[2], (ClusterNode{.name = "cpus", .type = 1}));
   EXPECT_EQ(cluster->devices[5],
             (Device{.id = DeviceId{5}, .node = 1, .place = 1, .type = 0, .name = "gpus1/gpu1"}));
   EXPECT_EQ(cluster->device(DeviceId{9}), (Device{.id = DeviceId{9},

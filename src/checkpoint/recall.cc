@@ -284,8 +284,8 @@ ModelSpec recall_model(DType dtype) {
           .num_kv_heads = kNumKvHeads,
           .head_dim = kHeadDim,
           .max_position = kMaxRecallDocumentTokens,
-          .rope = {.theta = kRopeTheta, .rotary_dim = kHeadDim},
           .eos_token_ids = {kRecallEnd},
+          .rope = {.theta = kRopeTheta, .rotary_dim = kHeadDim},
           .weight_dtype = dtype};
 }
 

@@ -286,9 +286,9 @@ ModelSpec recall_model(DType dtype) {
           .num_kv_heads = kNumKvHeads,
           .head_dim = kHeadDim,
           .max_position = kMaxPosition,
+          .eos_token_ids = {kRecallEnd},
           .rope = {.theta = kRopeTheta, .rotary_dim = kHeadDim},
-          .weight_dtype = dtype,
-          .eos_token_ids = {kRecallEnd}};
+          .weight_dtype = dtype};
 }
 
 Status write_recall_model(const std::string& folder, DType dtype,

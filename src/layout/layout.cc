@@ -185,13 +185,19 @@ std::vector<DeviceId> devices_of(const Layout& layout) {
   return devices;
 }
 
-std::vector<Box> boxes_on(const Layout& layout, DeviceId device) {
-  std::vector<Box> boxes;
+std::vector<Buffer> buffers_of(const Layout& layout) {
+  std::vector<Buffer> buffers;
+  buffers.reserve(layout.pieces.size());
   for (const Piece& piece : layout.pieces) {
-    if (piece.device == device && std::ranges::find(boxes, piece.box) == boxes.end())
-      boxes.push_back(piece.box);
+    const Buffer buffer = {.device = piece.device, .box = piece.box};
+    // Parts of one buffer usually stand side by side, so the last is tried first.
+    const bool known =
+        !buffers.empty() &&
+        (buffers.back() == buffer ||
+         (layout.kind != LayoutKind::whole && std::ranges::find(buffers, buffer) != buffers.end()));
+    if (!known) buffers.push_back(buffer);
   }
-  return boxes;
+  return buffers;
 }
 
 Layout replicated(std::span<const DeviceId> group, const Box& box) {

@@ -47,8 +47,14 @@ struct Layout {
 
 // The devices that hold a piece, ascending, each once.
 [[nodiscard]] std::vector<DeviceId> devices_of(const Layout& layout);
-// The distinct boxes that the device holds, in the order of the pieces: its buffers.
-[[nodiscard]] std::vector<Box> boxes_on(const Layout& layout, DeviceId device);
+// One buffer of a layout: a distinct box on a device.
+struct Buffer {
+  DeviceId device{};
+  Box box;
+  bool operator==(const Buffer&) const = default;
+};
+// In the order of the pieces that first name them.
+[[nodiscard]] std::vector<Buffer> buffers_of(const Layout& layout);
 
 // Every device of the group holds all of `box`.
 [[nodiscard]] Layout replicated(std::span<const DeviceId> group, const Box& box = {});

@@ -46,6 +46,7 @@ Range constant_range(const Range& range, std::int64_t extent) {
 Box normalised(Box box, const Box& domain, std::int64_t batch_size, std::int64_t heads,
                std::int64_t dims) {
   if (box.request == Range::all()) box.request = domain.request;
+  if (box.token == Range::all()) box.token = domain.token;
   box.request = constant_range(box.request, batch_size);
   box.head = constant_range(box.head, heads);
   box.dim = constant_range(box.dim, dims);

@@ -1,0 +1,91 @@
+#pragma once
+// Runs plans for real: every device is a group of CPU cores in this process with its own weights,
+// KV cache and buffers, and one worker that walks the device's queues. Devices share nothing but
+// what the communicator hands over.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "plan/validate.h"
+#include "result/timeline.h"
+#include "spec/model.h"
+
+namespace weir {
+
+// A request's name inside the executor: its KV cache is found by it from step to step.
+enum class SequenceId : std::uint64_t {};
+
+struct ExecDevice {
+  std::string name;
+  std::vector<int> cores;  // Operating-system CPU numbers, one worker thread each; empty: one
+                           // thread, not pinned.
+};
+
+struct ExecutorOptions {
+  std::vector<ExecDevice> devices;
+  bool record_tasks = true;  // Fill TaskRecords; costs two clock reads per op.
+};
+
+// One step of a batch. All vectors are as long as the plan's batch.
+struct StepInput {
+  StepLengths lengths;  // Within the plan's limits.
+  std::vector<SequenceId> sequences;
+  std::vector<std::span<const std::int64_t>>
+      tokens;  // The q_len new tokens of each request, each < vocab_size.
+  std::vector<std::int64_t>
+      rope_lengths;  // Length that each request will reach (see rope_frequencies).
+};
+
+struct StepOutput {
+  // Per request [wanted tokens, vocab_size], in order; empty when the plan wants none or the
+  // request has no new tokens.
+  std::vector<std::vector<float>> logits;
+};
+
+class Executor {
+ public:
+  // Starts the workers. The checkpoint must outlive the executor. Weights are loaded when a plan
+  // first needs them.
+  static Result<std::unique_ptr<Executor>> make(const Checkpoint& checkpoint,
+                                                const ModelSpec& model, ExecutorOptions options);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  // Loads what the plan needs, so that the first step is not charged for it. Fails when memory runs
+  // out.
+  Status prepare(const ValidPlan& plan);
+
+  // Runs one step on all devices of the plan and returns when all are done. Call from one thread at
+  // a time. Appends one StepRecord's worth of TaskRecords (step index `step`) to `tasks` unless
+  // null; times are nanoseconds of the steady clock. After a failure the executor only accepts
+  // destruction.
+  Result<StepOutput> run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+                         std::vector<TaskRecord>* tasks);
+
+  // Forgets the sequence's KV cache on all devices.
+  void release(SequenceId sequence);
+
+  // Bytes held now, by device.
+  struct Held {
+    std::int64_t weights = 0;
+    std::int64_t kv_cache = 0;
+    std::int64_t buffers = 0;
+  };
+  [[nodiscard]] std::vector<Held> held() const;
+
+  // The clock of TaskRecords.
+  [[nodiscard]] static SimTime now();
+
+ private:
+  struct Impl;
+  explicit Executor(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weir

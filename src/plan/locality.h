@@ -1,0 +1,29 @@
+#pragma once
+// What each op needs to find on its own device. These rules are what makes a compute node
+// executable: the validator checks them for every piece, the executor and the cost model rely on
+// them.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace weir {
+
+// Roles of an op's inputs and outputs; several signatures where an op comes in several forms.
+struct OpSignature {
+  std::vector<Role> inputs;
+  std::vector<Role> outputs;
+};
+[[nodiscard]] std::vector<OpSignature> signatures_of(OpKind kind, const ModelSpec& model);
+
+// Every way in which the node's devices lack what their output pieces need, or a communication op
+// does not match what its layouts say. The node's roles must fit a signature. Depends only on kind
+// and layouts, not on layer.
+[[nodiscard]] std::vector<std::string> locality_problems(const Plan& plan, const Node& node);
+
+// The key/value heads that query heads [begin, end) use: [begin / (N/G), ceil(end / (N/G))).
+[[nodiscard]] Interval kv_heads_of(const ModelSpec& model, Interval q_heads);
+
+}  // namespace weir

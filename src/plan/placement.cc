@@ -1,0 +1,275 @@
+#include "plan/placement.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+namespace weir {
+namespace {
+
+struct Part {
+  Interval heads{.begin = 0, .end = 1};
+  Interval dims;
+};
+
+class SliceList {
+ public:
+  SliceList(const ModelSpec& model, std::int32_t layer) : model_(model), layer_(layer) {}
+
+  void matrix(WeightKind kind, Part rows, Part cols) {
+    slices_.push_back({.kind = kind,
+                       .layer = is_per_layer(kind) ? layer_ : -1,
+                       .row_heads = rows.heads,
+                       .row_dims = rows.dims,
+                       .col_heads = cols.heads,
+                       .col_dims = cols.dims});
+  }
+  void vector(WeightKind kind, Part cols) {
+    if (has_weight(model_, kind)) matrix(kind, {.dims = {.begin = 0, .end = 1}}, cols);
+  }
+  [[nodiscard]] std::vector<WeightSlice> take() { return std::move(slices_); }
+
+ private:
+  const ModelSpec& model_;
+  std::int32_t layer_;
+  std::vector<WeightSlice> slices_;
+};
+
+// Columns of an output box, whose head and dim axes are constant.
+Part part_of(const Box& box, const TensorShape& shape) {
+  return {.heads = resolve(box.head, shape.heads), .dims = resolve(box.dim, shape.dims)};
+}
+
+// What a piece contracts: its `over`, or everything when it is whole.
+Part contraction_of(const Layout& layout, const Piece& piece, const TensorShape& shape) {
+  if (layout.kind == LayoutKind::whole) {
+    return {.heads = {.begin = 0, .end = shape.over_heads},
+            .dims = {.begin = 0, .end = shape.over_dims}};
+  }
+  return {.heads = resolve(piece.over.head, shape.over_heads),
+          .dims = resolve(piece.over.dim, shape.over_dims)};
+}
+
+bool starts_at_zero(const Part& part) { return part.heads.begin == 0 && part.dims.begin == 0; }
+
+}  // namespace
+
+std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::size_t output,
+                                       const Piece& piece) {
+  const ModelSpec& model = plan.model;
+  const Value& value = plan.at(node.outputs[output]);
+  const Layout& layout = plan.layout_of(node.outputs[output]);
+  const TensorShape shape = shape_of(plan, value);
+  const Part out = part_of(piece.box, shape);
+  const Part hidden = {.dims = {.begin = 0, .end = model.hidden_size}};
+  SliceList list(model, node.layer);
+  using enum OpKind;
+  using W = WeightKind;
+  switch (node.kind) {
+    case embed:
+      list.matrix(W::embedding, contraction_of(layout, piece, shape), hidden);
+      break;
+    case attn_norm:
+      list.vector(W::attn_norm, hidden);
+      break;
+    case ffn_norm:
+      list.vector(W::ffn_norm, hidden);
+      break;
+    case final_norm:
+      list.vector(W::final_norm, hidden);
+      break;
+    case qkv_proj: {
+      constexpr W kMatrix[] = {W::q_proj, W::k_proj, W::v_proj};
+      constexpr W kBias[] = {W::q_bias, W::k_bias, W::v_bias};
+      list.matrix(kMatrix[output], out, hidden);
+      list.vector(kBias[output], out);
+      break;
+    }
+    case rope:
+      list.vector(output == 0 ? W::q_norm : W::k_norm, {.dims = out.dims});
+      break;
+    case o_proj:
+    case ffn_down: {
+      const Part over = contraction_of(layout, piece, shape);
+      list.matrix(node.kind == ffn_down ? W::down_proj : W::o_proj, hidden, over);
+      if (starts_at_zero(over))
+        list.vector(node.kind == ffn_down ? W::down_bias : W::o_bias, hidden);
+      break;
+    }
+    case ffn_up: {
+      const bool is_gate = value.role == Role::gate;
+      list.matrix(is_gate ? W::gate_proj : W::up_proj, out, hidden);
+      list.vector(is_gate ? W::gate_bias : W::up_bias, out);
+      break;
+    }
+    case lm_head:
+      list.matrix(W::lm_head, out, hidden);
+      break;
+    case kv_append:
+    case attention:
+    case add:
+    case activation:
+    case slice:
+    case all_reduce:
+    case reduce_scatter:
+    case all_gather:
+    case all_to_all:
+    case broadcast:
+    case gather:
+    case reduce:
+    case copy:
+    case kv_copy:
+      break;
+  }
+  return list.take();
+}
+
+std::vector<WeightSlice> weights_on(const Plan& plan, DeviceId device) {
+  std::vector<WeightSlice> held;
+  for (const NodeId id : plan.devices[index_of(device)].compute) {
+    const Node& node = plan.at(id);
+    for (std::size_t output = 0; output < node.outputs.size(); ++output) {
+      for (const Piece& piece : plan.layout_of(node.outputs[output]).pieces) {
+        if (piece.device != device) continue;
+        for (const WeightSlice& slice : weight_slices(plan, node, output, piece))
+          held.push_back(slice);
+      }
+    }
+  }
+  const auto key = [](const WeightSlice& s) {
+    return std::tuple(s.layer, s.kind, s.row_heads.begin, s.row_dims.begin, s.col_heads.begin,
+                      s.col_dims.begin, s.row_heads.end, s.row_dims.end, s.col_heads.end,
+                      s.col_dims.end);
+  };
+  std::ranges::sort(held, {}, key);
+  held.erase(std::unique(held.begin(), held.end()), held.end());
+  return held;
+}
+
+namespace {
+
+// Area of the union of rectangles (rows x cols in a weight): devices hold few per weight, so
+// cutting by rows is enough.
+std::int64_t union_area(const std::vector<std::pair<Interval, Interval>>& rectangles) {
+  if (rectangles.size() == 1)
+    return rectangles.front().first.size() * rectangles.front().second.size();
+  std::vector<std::int64_t> cuts;
+  for (const auto& [rows, cols] : rectangles) cuts.insert(cuts.end(), {rows.begin, rows.end});
+  std::ranges::sort(cuts);
+  std::int64_t area = 0;
+  for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+    std::vector<Interval> spans;
+    for (const auto& [rows, cols] : rectangles) {
+      if (rows.begin <= cuts[i] && cuts[i + 1] <= rows.end) spans.push_back(cols);
+    }
+    std::ranges::sort(spans, {}, &Interval::begin);
+    std::int64_t width = 0;
+    std::int64_t reached = 0;
+    for (const Interval& span : spans) {
+      width += std::max<std::int64_t>(0, span.end - std::max(span.begin, reached));
+      reached = std::max(reached, span.end);
+    }
+    area += width * (cuts[i + 1] - cuts[i]);
+  }
+  return area;
+}
+
+// The slice as rectangles in the weight's rows and columns: one per head unless whole heads are
+// taken.
+void append_rectangles(const WeightSlice& slice, std::int64_t row_head_dim,
+                       std::int64_t col_head_dim,
+                       std::vector<std::pair<Interval, Interval>>& rectangles) {
+  const auto spans = [](Interval heads, Interval dims, std::int64_t head_dim) {
+    std::vector<Interval> result;
+    if (dims.size() == head_dim || heads.size() == 1) {
+      result.push_back({.begin = heads.begin * head_dim + dims.begin,
+                        .end = (heads.end - 1) * head_dim + dims.end});
+      return result;
+    }
+    for (std::int64_t head = heads.begin; head < heads.end; ++head) {
+      result.push_back({.begin = head * head_dim + dims.begin, .end = head * head_dim + dims.end});
+    }
+    return result;
+  };
+  for (const Interval& rows : spans(slice.row_heads, slice.row_dims, row_head_dim)) {
+    for (const Interval& cols : spans(slice.col_heads, slice.col_dims, col_head_dim))
+      rectangles.emplace_back(rows, cols);
+  }
+}
+
+using Rectangles = std::vector<std::pair<Interval, Interval>>;
+
+// Bytes that the weight-carrying nodes of one layer need on each device.
+std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
+                                             const std::vector<const Node*>& nodes) {
+  using enum WeightKind;
+  const ModelSpec& model = plan.model;
+  std::vector<std::map<WeightKind, Rectangles>> held(plan.devices.size());
+  for (const Node* node : nodes) {
+    for (std::size_t output = 0; output < node->outputs.size(); ++output) {
+      for (const Piece& piece : plan.layout_of(node->outputs[output]).pieces) {
+        for (const WeightSlice& slice : weight_slices(plan, *node, output, piece)) {
+          if (slice.elements() == 0) continue;
+          const WeightKind kind =
+              slice.kind == lm_head && model.tied_embeddings ? embedding : slice.kind;
+          const bool rows_have_heads = kind == q_proj || kind == k_proj || kind == v_proj;
+          const bool cols_have_heads =
+              kind == o_proj || kind == q_bias || kind == k_bias || kind == v_bias;
+          const WeightShape whole = shape_of(model, kind);
+          Rectangles added;
+          append_rectangles(slice, rows_have_heads ? model.head_dim : whole.rows,
+                            cols_have_heads ? model.head_dim : whole.cols, added);
+          Rectangles& rectangles = held[index_of(piece.device)][kind];
+          for (const auto& rectangle : added) {
+            if (std::ranges::find(rectangles, rectangle) == rectangles.end())
+              rectangles.push_back(rectangle);
+          }
+        }
+      }
+    }
+  }
+  std::vector<std::int64_t> bytes(plan.devices.size(), 0);
+  for (std::size_t device = 0; device < held.size(); ++device) {
+    for (const auto& [kind, rectangles] : held[device]) {
+      bytes[device] += union_area(rectangles) * size_in_bytes(model.weight_dtype);
+    }
+  }
+  return bytes;
+}
+
+// Embedding and lm_head may share bytes, so what lies outside the layers counts as one layer.
+std::int32_t weight_layer(const Node& node) {
+  const bool outside =
+      node.kind == OpKind::embed || node.kind == OpKind::final_norm || node.kind == OpKind::lm_head;
+  return outside ? -1 : node.layer;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan) {
+  // Layers whose nodes have the same layouts hold the same bytes, so each distinct layer is looked
+  // at once.
+  using Signature = std::vector<std::pair<OpKind, LayoutId>>;
+  std::map<std::int32_t, std::vector<const Node*>> layers;
+  for (const Node& node : plan.nodes) {
+    const OpClass op_class = class_of(node.kind);
+    if (op_class == OpClass::linear || op_class == OpClass::elementwise)
+      layers[weight_layer(node)].push_back(&node);
+  }
+  std::map<Signature, std::vector<std::int64_t>> known;
+  std::vector<std::int64_t> bytes(plan.devices.size(), 0);
+  for (const auto& [layer, nodes] : layers) {
+    Signature signature;
+    for (const Node* node : nodes) {
+      for (const ValueId output : node->outputs)
+        signature.emplace_back(node->kind, plan.at(output).layout);
+    }
+    const auto [place, added] = known.try_emplace(std::move(signature));
+    if (added) place->second = layer_weight_bytes(plan, nodes);
+    for (std::size_t device = 0; device < bytes.size(); ++device)
+      bytes[device] += place->second[device];
+  }
+  return bytes;
+}
+
+}  // namespace weir

@@ -1,0 +1,481 @@
+#include "plan/validate.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <queue>
+#include <set>
+#include <tuple>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "plan/locality.h"
+
+namespace weir {
+namespace {
+
+// So that a wholly wrong plan is reported in bounded space.
+constexpr std::size_t kMostProblems = 1000;
+
+std::string name_of(const Plan& plan, NodeId id) {
+  const Node& node = plan.at(id);
+  return fmt::format("node {} ({}, layer {}, microbatch {})", index_of(id), to_string(node.kind),
+                     node.layer, node.microbatch);
+}
+
+std::string name_of(const Plan& plan, ValueId id) {
+  const Value& value = plan.at(id);
+  return fmt::format("value {} ({}, layer {}, microbatch {})", index_of(id), to_string(value.role),
+                     value.layer, value.microbatch);
+}
+
+// The checks, each assuming that the earlier ones found nothing.
+class Validator {
+ public:
+  explicit Validator(const Plan& plan) : plan_(plan) {}
+
+  std::vector<std::string> problems;
+  std::vector<NodeId> producers;
+  std::vector<NodeId> order;
+  std::vector<DeviceMemory> memory;
+
+  bool run() {
+    using Check = void (Validator::*)();
+    constexpr Check kChecks[] = {
+        &Validator::check_tables,  &Validator::check_signatures, &Validator::check_edges,
+        &Validator::check_layouts, &Validator::check_locality,   &Validator::check_queues,
+        &Validator::check_layers,  &Validator::check_order,      &Validator::check_memory};
+    for (const Check check : kChecks) {
+      (this->*check)();
+      if (!problems.empty()) return false;
+    }
+    return true;
+  }
+
+ private:
+  void problem(std::string text) {
+    if (problems.size() < kMostProblems) problems.push_back(std::move(text));
+  }
+
+  template <class Id, class Table>
+  bool in_table(Id id, const Table& table) const {
+    return index_of(id) < table.size();
+  }
+
+  // Every id is in its table, the batch is partitioned, devices exist.
+  void check_tables() {
+    if (plan_.devices.empty()) problem("devices: found none, allowed at least 1");
+    std::int64_t next_request = 0;
+    for (std::size_t i = 0; i < plan_.microbatches.size(); ++i) {
+      const Interval requests = plan_.microbatches[i];
+      if (requests.begin != next_request || requests.end < requests.begin) {
+        problem(fmt::format("microbatch {}: found requests [{}, {}), allowed to begin at {}", i,
+                            requests.begin, requests.end, next_request));
+      }
+      next_request = requests.end;
+    }
+    if (plan_.microbatches.empty() || next_request != plan_.batch_size()) {
+      problem(fmt::format("microbatches: cover {} requests, allowed {}", next_request,
+                          plan_.batch_size()));
+    }
+    for (std::size_t i = 0; i < plan_.limits.size(); ++i) {
+      const RequestLengths lengths = plan_.limits[i];
+      if (lengths.q_len < 0 || lengths.kv_len < lengths.q_len) {
+        problem(fmt::format(
+            "limits of request {}: found q_len {} and kv_len {}, allowed 0 <= q_len <= kv_len", i,
+            lengths.q_len, lengths.kv_len));
+      }
+    }
+    for (std::size_t i = 0; i < plan_.layouts.size(); ++i) {
+      for (const Piece& piece : plan_.layouts[i].pieces) {
+        if (!in_table(piece.device, plan_.devices))
+          missing_device(fmt::format("layout {}", i), piece.device);
+      }
+      if (plan_.layouts[i].pieces.empty()) problem(fmt::format("layout {}: found no pieces", i));
+    }
+    for (std::size_t i = 0; i < plan_.groups.size(); ++i) {
+      const auto& group = plan_.groups[i];
+      for (const DeviceId device : group) {
+        if (!in_table(device, plan_.devices)) missing_device(fmt::format("group {}", i), device);
+      }
+      const bool ascending =
+          std::ranges::adjacent_find(group, std::greater_equal<>{}) == group.end();
+      if (group.empty() || !ascending)
+        problem(fmt::format("group {}: devices must ascend, at least 1", i));
+    }
+    const auto num_microbatches = static_cast<std::int32_t>(plan_.microbatches.size());
+    const auto in_step = [&](std::int32_t layer, std::int32_t microbatch) {
+      return layer >= -1 && layer < plan_.model.num_layers && microbatch >= 0 &&
+             microbatch < num_microbatches;
+    };
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      const Value& value = plan_.values[i];
+      if (!in_table(value.layout, plan_.layouts))
+        problem(fmt::format("value {}: layout {} is missing", i, index_of(value.layout)));
+      if (!in_step(value.layer, value.microbatch))
+        problem(fmt::format("value {}: no such layer or microbatch", i));
+    }
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      if (!in_table(node.devices, plan_.groups))
+        problem(fmt::format("node {}: group {} is missing", i, index_of(node.devices)));
+      if (!in_step(node.layer, node.microbatch))
+        problem(fmt::format("node {}: no such layer or microbatch", i));
+      for (const auto* ids : {&node.inputs, &node.outputs}) {
+        for (const ValueId id : *ids) {
+          if (!in_table(id, plan_.values))
+            problem(fmt::format("node {}: value {} is missing", i, index_of(id)));
+        }
+      }
+    }
+  }
+
+  void missing_device(const std::string& where, DeviceId device) {
+    problem(fmt::format("{}: device {} is missing, allowed 0..{}", where, index_of(device),
+                        static_cast<std::int64_t>(plan_.devices.size()) - 1));
+  }
+
+  // Ops have the inputs and outputs of their kind, in their own layer and microbatch.
+  void check_signatures() {
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      if (!fits_a_signature(node)) {
+        problem(fmt::format("{}: its inputs or outputs are not those of the op",
+                            name_of(plan_, static_cast<NodeId>(i))));
+      }
+      for (const auto* ids : {&node.inputs, &node.outputs}) {
+        for (const ValueId id : *ids) {
+          if (plan_.at(id).microbatch != node.microbatch) {
+            problem(fmt::format("{}: {} belongs to another microbatch",
+                                name_of(plan_, static_cast<NodeId>(i)), name_of(plan_, id)));
+          }
+        }
+      }
+    }
+  }
+
+  [[nodiscard]] bool fits_a_signature(const Node& node) {
+    const auto has_roles = [&](const std::vector<ValueId>& ids, const std::vector<Role>& roles) {
+      return std::ranges::equal(ids, roles, {}, [&](ValueId id) { return plan_.at(id).role; });
+    };
+    return std::ranges::any_of(signatures(node.kind), [&](const OpSignature& signature) {
+      return has_roles(node.inputs, signature.inputs) && has_roles(node.outputs, signature.outputs);
+    });
+  }
+
+  const std::vector<OpSignature>& signatures(OpKind kind) {
+    const auto [place, added] = signatures_.try_emplace(kind);
+    if (added) place->second = signatures_of(kind, plan_.model);
+    return place->second;
+  }
+
+  // Every value is written once and read; the cache before the step has no writer, logits and the
+  // cache after no reader.
+  void check_edges() {
+    const auto none = static_cast<NodeId>(plan_.nodes.size());
+    producers.assign(plan_.values.size(), none);
+    std::vector<bool> read(plan_.values.size(), false);
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const auto id = static_cast<NodeId>(i);
+      for (const ValueId output : plan_.nodes[i].outputs) {
+        NodeId& producer = producers[index_of(output)];
+        if (producer != none) {
+          problem(fmt::format("{}: written by {} and again by {}", name_of(plan_, output),
+                              name_of(plan_, producer), name_of(plan_, id)));
+        }
+        producer = id;
+      }
+      for (const ValueId input : plan_.nodes[i].inputs) read[index_of(input)] = true;
+    }
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      const auto id = static_cast<ValueId>(i);
+      const Role role = plan_.values[i].role;
+      if (producers[i] == none && role != Role::kv_cache)
+        problem(fmt::format("{}: nothing writes it", name_of(plan_, id)));
+      const bool may_be_last =
+          role == Role::logits || role == Role::kv_cache ||
+          (role == Role::residual && plan_.logits == LogitsWanted::none && is_last_residual(i));
+      if (!read[i] && !may_be_last)
+        problem(fmt::format("{}: dangling, nothing reads it", name_of(plan_, id)));
+    }
+  }
+
+  // Without logits a step ends in the residual of its last layer.
+  [[nodiscard]] bool is_last_residual(std::size_t value) const {
+    const NodeId producer = producers[value];
+    return index_of(producer) < plan_.nodes.size() && plan_.at(producer).kind == OpKind::add &&
+           plan_.at(producer).layer + 1 == plan_.model.num_layers;
+  }
+
+  void check_layouts() {
+    std::set<std::tuple<LayoutId, Role, std::int32_t>> checked;
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      const Value& value = plan_.values[i];
+      if (!checked.emplace(value.layout, value.role, value.microbatch).second) continue;
+      const Layout& layout = plan_.layouts[index_of(value.layout)];
+      const TensorShape shape = shape_of(plan_, value);
+      for (const std::string& text : problems_of(layout, shape.domain)) {
+        problem(fmt::format("{}, layout {} ({}): {}", name_of(plan_, static_cast<ValueId>(i)),
+                            index_of(value.layout), to_string(layout.kind), text));
+      }
+      const bool may_be_sum = value.role == Role::attn_branch || value.role == Role::ffn_branch ||
+                              value.role == Role::residual;
+      if ((layout.kind == LayoutKind::sum && !may_be_sum) ||
+          (layout.kind == LayoutKind::softmax && value.role != Role::attention)) {
+        problem(fmt::format("{}: a {} cannot be held as {} partials",
+                            name_of(plan_, static_cast<ValueId>(i)), to_string(value.role),
+                            to_string(layout.kind)));
+      }
+    }
+  }
+
+  // Compute nodes are where their outputs are, communication nodes where their inputs and outputs
+  // are, and all find there what they need. Nodes of equal kind and layouts are alike.
+  void check_locality() {
+    std::map<std::pair<OpKind, std::vector<std::pair<LayoutId, Role>>>,
+             std::pair<std::vector<std::string>, GroupId>>
+        known;
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      std::vector<std::pair<LayoutId, Role>> layouts;
+      for (const auto* ids : {&node.inputs, &node.outputs}) {
+        for (const ValueId id : *ids) layouts.emplace_back(plan_.at(id).layout, plan_.at(id).role);
+      }
+      const auto [place, added] = known.try_emplace({node.kind, std::move(layouts)});
+      auto& [found, group] = place->second;
+      if (added) {
+        found = locality_problems(plan_, node);
+        group = node.devices;
+        check_members(static_cast<NodeId>(i), found);
+      } else if (plan_.at(group) != plan_.at(node.devices)) {
+        problem(fmt::format("{}: stands on other devices than its layouts say",
+                            name_of(plan_, static_cast<NodeId>(i))));
+      }
+      for (const std::string& text : found)
+        problem(fmt::format("{}: {}", name_of(plan_, static_cast<NodeId>(i)), text));
+    }
+  }
+
+  void check_members(NodeId id, std::vector<std::string>& found) const {
+    const Node& node = plan_.at(id);
+    std::set<DeviceId> expected;
+    const auto add_devices = [&](const std::vector<ValueId>& values) {
+      for (const ValueId value : values) {
+        for (const Piece& piece : plan_.layout_of(value).pieces) expected.insert(piece.device);
+      }
+    };
+    add_devices(node.outputs);
+    if (queue_of(node.kind) == Queue::comm) add_devices(node.inputs);
+    if (!std::ranges::equal(expected, plan_.at(node.devices))) {
+      found.push_back("stands on other devices than its layouts say");
+    }
+  }
+
+  // Each node once in the right queue of each of its devices, and nowhere else.
+  void check_queues() {
+    constexpr std::uint32_t kNever = 0xFFFFFFFFU;
+    std::vector<std::uint32_t> listed(plan_.nodes.size(), 0);
+    std::vector<std::uint32_t> last_device(plan_.nodes.size(), kNever);
+    for (std::size_t device = 0; device < plan_.devices.size(); ++device) {
+      for (const Queue queue : {Queue::compute, Queue::comm}) {
+        const auto& nodes =
+            queue == Queue::compute ? plan_.devices[device].compute : plan_.devices[device].comm;
+        for (const NodeId id : nodes) {
+          if (!in_table(id, plan_.nodes)) {
+            problem(fmt::format("{} queue of device {}: node {} is missing", to_string(queue),
+                                device, index_of(id)));
+            continue;
+          }
+          const Node& node = plan_.at(id);
+          if (queue_of(node.kind) != queue) {
+            problem(fmt::format("{}: found in the {} queue of device {}", name_of(plan_, id),
+                                to_string(queue), device));
+          }
+          if (!std::ranges::binary_search(plan_.at(node.devices), static_cast<DeviceId>(device))) {
+            problem(fmt::format("{}: queued on device {}, which is no member", name_of(plan_, id),
+                                device));
+          } else if (last_device[index_of(id)] == device) {
+            problem(fmt::format("{}: queued twice on device {}", name_of(plan_, id), device));
+          } else {
+            ++listed[index_of(id)];
+          }
+          last_device[index_of(id)] = static_cast<std::uint32_t>(device);
+        }
+      }
+    }
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const std::size_t members = plan_.at(plan_.nodes[i].devices).size();
+      if (listed[i] < members) {
+        problem(fmt::format("{}: unmatched, queued on {} of its {} devices",
+                            name_of(plan_, static_cast<NodeId>(i)), listed[i], members));
+      }
+    }
+  }
+
+  // From the embedding to the logits, every layer of every microbatch has its ops once and its two
+  // residual additions.
+  void check_layers() {
+    using enum OpKind;
+    const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
+    constexpr OpKind kOnce[] = {attn_norm, qkv_proj, rope,       attention, o_proj,
+                                ffn_norm,  ffn_up,   activation, ffn_down};
+    std::map<OpKind, std::vector<std::uint32_t>> counts;  // By microbatch * layers + layer.
+    std::vector<std::uint32_t> appends(plan_.microbatches.size() * layers, 0);
+    for (const Node& node : plan_.nodes) {
+      if (node.layer < 0) continue;
+      const std::size_t slot =
+          static_cast<std::size_t>(node.microbatch) * layers + static_cast<std::size_t>(node.layer);
+      if (node.kind == kv_append || node.kind == kv_copy) {
+        ++appends[slot];
+        continue;
+      }
+      auto& of_kind = counts[node.kind];
+      if (of_kind.empty()) of_kind.assign(plan_.microbatches.size() * layers, 0);
+      ++of_kind[slot];
+    }
+    const auto expect = [&](const std::vector<std::uint32_t>& found, std::string_view what,
+                            std::uint32_t wanted) {
+      for (std::size_t slot = 0; slot < plan_.microbatches.size() * layers; ++slot) {
+        const std::uint32_t count = found.empty() ? 0 : found[slot];
+        if (count != wanted) {
+          problem(fmt::format("layer {} of microbatch {}: found {} {} ops, allowed {}",
+                              slot % layers, slot / layers, count, what, wanted));
+        }
+      }
+    };
+    for (const OpKind kind : kOnce) expect(counts[kind], to_string(kind), 1);
+    expect(counts[add], to_string(add), 2);
+    expect(appends, "kv_append or kv_copy", 1);
+    check_ends();
+  }
+
+  void check_ends() {
+    std::vector<std::uint32_t> embeds(plan_.microbatches.size(), 0);
+    std::vector<std::uint32_t> heads(plan_.microbatches.size(), 0);
+    for (const Node& node : plan_.nodes) {
+      if (node.kind == OpKind::embed) ++embeds[static_cast<std::size_t>(node.microbatch)];
+      if (node.kind == OpKind::lm_head) ++heads[static_cast<std::size_t>(node.microbatch)];
+    }
+    const std::uint32_t wanted_heads = plan_.logits == LogitsWanted::none ? 0 : 1;
+    for (std::size_t i = 0; i < embeds.size(); ++i) {
+      if (embeds[i] != 1)
+        problem(fmt::format("microbatch {}: found {} embed ops, allowed 1", i, embeds[i]));
+      if (heads[i] != wanted_heads) {
+        problem(fmt::format("microbatch {}: found {} lm_head ops, allowed {}", i, heads[i],
+                            wanted_heads));
+      }
+    }
+  }
+
+  // Kahn's algorithm over data edges and the successions in all queues; the smallest ready node
+  // goes first.
+  void check_order() {
+    const std::size_t n = plan_.nodes.size();
+    std::vector<std::uint32_t> first(n + 1, 0);
+    const auto each_edge = [&](auto&& visit) {
+      for (std::size_t i = 0; i < n; ++i) {
+        for (const ValueId input : plan_.nodes[i].inputs) {
+          const NodeId producer = producers[index_of(input)];
+          if (index_of(producer) < n) visit(index_of(producer), i);
+        }
+      }
+      for (const PlanDevice& device : plan_.devices) {
+        for (const auto* queue : {&device.compute, &device.comm}) {
+          for (std::size_t i = 0; i + 1 < queue->size(); ++i)
+            visit(index_of((*queue)[i]), index_of((*queue)[i + 1]));
+        }
+      }
+    };
+    std::vector<std::uint32_t> waiting(n, 0);
+    each_edge([&](std::size_t from, std::size_t to) {
+      ++first[from + 1];
+      ++waiting[to];
+    });
+    for (std::size_t i = 0; i < n; ++i) first[i + 1] += first[i];
+    std::vector<std::uint32_t> targets(first[n]);
+    std::vector<std::uint32_t> filled(first.begin(), first.end() - 1);
+    each_edge([&](std::size_t from, std::size_t to) {
+      targets[filled[from]++] = static_cast<std::uint32_t>(to);
+    });
+
+    std::priority_queue<std::uint32_t, std::vector<std::uint32_t>, std::greater<>> ready;
+    for (std::size_t i = 0; i < n; ++i) {
+      if (waiting[i] == 0) ready.push(static_cast<std::uint32_t>(i));
+    }
+    order.reserve(n);
+    while (!ready.empty()) {
+      const std::uint32_t node = ready.top();
+      ready.pop();
+      order.push_back(static_cast<NodeId>(node));
+      for (std::uint32_t edge = first[node]; edge < first[node + 1]; ++edge) {
+        if (--waiting[targets[edge]] == 0) ready.push(targets[edge]);
+      }
+    }
+    if (order.size() < n) report_cycle(waiting, first, targets);
+  }
+
+  // Walks forward inside what is left until a node repeats: every node left has a predecessor left,
+  // so walk backward edges would do as well; successors outside the cycle may end, hence the walk
+  // goes over predecessors.
+  void report_cycle(const std::vector<std::uint32_t>& waiting,
+                    const std::vector<std::uint32_t>& first,
+                    const std::vector<std::uint32_t>& targets) {
+    const std::size_t n = plan_.nodes.size();
+    std::vector<std::uint32_t> predecessor(n, 0);
+    std::size_t start = n;
+    for (std::size_t from = 0; from < n; ++from) {
+      if (waiting[from] == 0) continue;
+      for (std::uint32_t edge = first[from]; edge < first[from + 1]; ++edge) {
+        if (waiting[targets[edge]] != 0)
+          predecessor[targets[edge]] = static_cast<std::uint32_t>(from);
+      }
+      start = from;
+    }
+    for (std::size_t step = 0; step < n; ++step)
+      start = predecessor[start];  // Surely on a cycle by now.
+    std::vector<std::string> names;
+    std::size_t node = start;
+    bool joint = false;
+    do {
+      names.push_back(name_of(plan_, static_cast<NodeId>(node)));
+      joint = joint || queue_of(plan_.nodes[node].kind) == Queue::comm;
+      node = predecessor[node];
+    } while (node != start && names.size() < 12);
+    std::ranges::reverse(names);
+    problem(fmt::format("{}: {} wait for each other in a circle", joint ? "deadlock" : "cycle",
+                        fmt::join(names, ", ")));
+  }
+
+  void check_memory() {
+    memory = memory_by_device(plan_, plan_.limits, order);
+    for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
+      const auto capacity = plan_.devices[i].memory_bytes;
+      if (!capacity || memory[i].total() <= *capacity) continue;
+      problem(fmt::format(
+          "memory of device {} ({}): needs {} bytes (weights {}, kv_cache {}, activations {}, "
+          "attention {}, "
+          "comm_buffers {}), allowed {}",
+          i, plan_.devices[i].name, memory[i].total(), memory[i].weights, memory[i].kv_cache,
+          memory[i].activations, memory[i].attention, memory[i].comm_buffers, *capacity));
+    }
+  }
+
+  const Plan& plan_;
+  std::map<OpKind, std::vector<OpSignature>> signatures_;
+};
+
+}  // namespace
+
+tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan) {
+  Validator validator(plan);
+  if (!validator.run()) return tl::unexpected(std::move(validator.problems));
+  ValidPlan valid;
+  valid.producers_ = std::move(validator.producers);
+  valid.order_ = std::move(validator.order);
+  valid.memory_ = std::move(validator.memory);
+  valid.plan_ = std::move(plan);
+  return valid;
+}
+
+}  // namespace weir

@@ -1,0 +1,47 @@
+#pragma once
+// The gate of the waist: `validate` turns a Plan into a ValidPlan or says everything that is wrong
+// with it. Readers accept only a ValidPlan and therefore have no input-error paths.
+//
+// A valid plan: every id is in its table; ops have the inputs and outputs that their kind asks for;
+// every value is written once and read; layouts tile their tensors; every device finds what its
+// tasks need (locality.h); each node stands once in the right queue of each of its devices; data
+// edges and queue orders together have no cycle, so no order of arrival can deadlock it; every
+// layer is there from the embedding to the logits; memory fits at the plan's limits.
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "plan/memory.h"
+#include "plan/plan.h"
+
+namespace weir {
+
+class ValidPlan {
+ public:
+  [[nodiscard]] const Plan& plan() const { return plan_; }
+  const Plan* operator->() const { return &plan_; }
+  // All nodes, inputs before readers and each queue in its order; ties by node id. Obeying it never
+  // waits.
+  [[nodiscard]] std::span<const NodeId> topological_order() const { return order_; }
+  // At the plan's limits, by device.
+  [[nodiscard]] const std::vector<DeviceMemory>& memory() const { return memory_; }
+  // The node that writes each value, and nodes.size() for the cache before the step.
+  [[nodiscard]] std::span<const NodeId> producers() const { return producers_; }
+
+ private:
+  friend tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan);
+  ValidPlan() = default;
+
+  Plan plan_;
+  std::vector<NodeId> order_;
+  std::vector<NodeId> producers_;
+  std::vector<DeviceMemory> memory_;
+};
+
+// Cost: linear in nodes, queue entries and pieces of distinct layouts.
+[[nodiscard]] tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan);
+
+}  // namespace weir

@@ -4,6 +4,10 @@ add_library(weir_warnings INTERFACE)
 target_compile_options(weir_warnings INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wno-sign-conversion;-Wshadow;-Werror>)
 
+# Build all fuzzers, all benchmarks. `./dev` finds the binaries in fuzzers.txt and benches.txt in the build folder.
+add_custom_target(weir_fuzzers)
+add_custom_target(weir_benches)
+
 # weir_library(<folder> SOURCES <files> [DEPENDS <folders>] [LIBRARIES <imported targets>])
 function(weir_library folder)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;LIBRARIES")
@@ -33,6 +37,7 @@ function(weir_test folder)
 endfunction()
 
 # weir_fuzzer(<name> SOURCES <files> DEPENDS <folders>): a libFuzzer target, only in the fuzz preset (Clang).
+# Seeds, where there are some, lie in tests/fuzz/corpus/<name>/.
 function(weir_fuzzer name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS")
   if(NOT WEIR_FUZZ)
@@ -42,4 +47,32 @@ function(weir_fuzzer name)
   list(TRANSFORM arg_DEPENDS PREPEND weir_)
   target_link_libraries(${name}_fuzz PRIVATE ${arg_DEPENDS} weir_warnings)
   target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+  add_dependencies(weir_fuzzers ${name}_fuzz)
+  set_property(GLOBAL APPEND PROPERTY WEIR_FUZZERS ${name}_fuzz)
+endfunction()
+
+# weir_bench(<name> SOURCES <files> [DEPENDS <folders>] [LIBRARIES <imported targets>]): the Google Benchmark binary
+# <name>_bench. Built by the target weir_benches only, so that tests do not wait for it.
+function(weir_bench name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;LIBRARIES")
+  if(NOT benchmark_FOUND)
+    return()
+  endif()
+  add_executable(${name}_bench EXCLUDE_FROM_ALL ${arg_SOURCES})
+  list(TRANSFORM arg_DEPENDS PREPEND weir_)
+  target_include_directories(${name}_bench PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name}_bench PRIVATE ${arg_DEPENDS} ${arg_LIBRARIES} benchmark::benchmark_main weir_warnings)
+  add_dependencies(weir_benches ${name}_bench)
+  set_property(GLOBAL APPEND PROPERTY WEIR_BENCHES ${name}_bench)
+endfunction()
+
+# Writes fuzzers.txt and benches.txt, one binary's name per line. Called once, after all targets exist.
+function(weir_write_manifests)
+  foreach(kind fuzzers benches)
+    string(TOUPPER WEIR_${kind} property)
+    get_property(names GLOBAL PROPERTY ${property})
+    list(TRANSFORM names APPEND "\n")
+    list(JOIN names "" lines)
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/${kind}.txt CONTENT "${lines}")
+  endforeach()
 endfunction()

@@ -90,12 +90,12 @@ struct ModelSpec {
   bool ffn_bias = false;
   bool qk_norm = false;  // RMSNorm over head_dim of every q and k head before RoPE (Qwen3).
   bool tied_embeddings = false;
+  std::vector<std::int64_t> eos_token_ids = {};  // Any of them ends a generation.
+  std::optional<std::int64_t> bos_token_id = {};
   RopeSpec rope = {};
   // A query attends to the last `sliding_window` positions, itself included.
   std::optional<std::int64_t> sliding_window = {};
   DType weight_dtype = DType::f32;
-  std::vector<std::int64_t> eos_token_ids = {};  // Any of them ends a generation.
-  std::optional<std::int64_t> bos_token_id = {};
 
   bool operator==(const ModelSpec&) const = default;
 };

@@ -1,0 +1,62 @@
+#pragma once
+// A compiled pattern of a tokenizer.json. Compiled once, immutable, safe to share between threads;
+// what a search needs to write lies in a `RegexScratch`, one per thread or call.
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+// Declared here, so that the macros of pcre2.h stay in regex.cc.
+struct pcre2_real_code_8;
+struct pcre2_real_match_data_8;
+struct pcre2_real_match_context_8;
+
+namespace weir {
+
+// Bytes begin..end-1 of a text.
+struct TextSpan {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  bool operator==(const TextSpan&) const = default;
+};
+
+class RegexScratch {
+ public:
+  RegexScratch();
+
+ private:
+  friend class Regex;
+  struct FreeData {
+    void operator()(pcre2_real_match_data_8* data) const;
+  };
+  struct FreeContext {
+    void operator()(pcre2_real_match_context_8* context) const;
+  };
+  std::unique_ptr<pcre2_real_match_data_8, FreeData> data_;
+  std::unique_ptr<pcre2_real_match_context_8, FreeContext> context_;
+};
+
+class Regex {
+ public:
+  // Fails where text/regex_syntax.h does, and for patterns that can match nothing at all, which
+  // would split a text between any two characters.
+  [[nodiscard]] static Result<Regex> compile(std::string_view pattern);
+
+  // Appends every match in `text`, leftmost first, without overlaps. `text` is well-formed UTF-8.
+  // Fails when one match takes more than a million steps.
+  [[nodiscard]] Status find_all(std::string_view text, RegexScratch& scratch,
+                                std::vector<TextSpan>& matches) const;
+
+ private:
+  struct FreeCode {
+    void operator()(pcre2_real_code_8* code) const;
+  };
+  explicit Regex(pcre2_real_code_8* code) : code_(code) {}
+
+  std::unique_ptr<pcre2_real_code_8, FreeCode> code_;
+};
+
+}  // namespace weir

@@ -76,6 +76,13 @@ auto key_in(const Table& table, std::string_view text) -> std::optional<decltype
   return std::nullopt;
 }
 
+template <class Table>
+std::vector<std::string_view> names_in(const Table& table) {
+  std::vector<std::string_view> names;
+  for (const auto& [value, name] : table) names.push_back(name);
+  return names;
+}
+
 Range constant(std::int64_t extent) { return Range::of(0, extent); }
 
 }  // namespace
@@ -88,6 +95,9 @@ std::optional<OpKind> parse_op_kind(std::string_view name) { return key_in(kOpNa
 std::optional<LogitsWanted> parse_logits_wanted(std::string_view name) {
   return key_in(kLogitsNames, name);
 }
+
+std::vector<std::string_view> role_names() { return names_in(kRoleNames); }
+std::vector<std::string_view> op_kind_names() { return names_in(kOpNames); }
 
 std::string_view to_string(Queue queue) { return queue == Queue::compute ? "compute" : "comm"; }
 

@@ -21,8 +21,6 @@ constexpr std::int64_t kNumKvHeads = 4;
 constexpr std::int64_t kHiddenSize = 512;
 constexpr std::int64_t kIntermediateSize = 1024;
 constexpr std::int64_t kVocabSize = 640;  // 577 tokens and a multiple of 128.
-// The longest context at which the margins were verified.
-constexpr std::int64_t kMaxPosition = std::int64_t{1} << 20;
 constexpr std::int64_t kHeadsPerGroup = kNumQHeads / kNumKvHeads;
 constexpr std::int64_t kCodeSize = kNumKvHeads * kRecallSliceSize;
 
@@ -285,9 +283,9 @@ ModelSpec recall_model(DType dtype) {
           .num_q_heads = kNumQHeads,
           .num_kv_heads = kNumKvHeads,
           .head_dim = kHeadDim,
-          .max_position = kMaxPosition,
-          .rope = {.theta = kRopeTheta, .rotary_dim = kHeadDim},
+          .max_position = kMaxRecallDocumentTokens,
           .eos_token_ids = {kRecallEnd},
+          .rope = {.theta = kRopeTheta, .rotary_dim = kHeadDim},
           .weight_dtype = dtype};
 }
 

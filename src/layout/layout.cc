@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,12 @@ constexpr std::size_t kAxesOfBox = kAllAxes.size();
 // A piece of a partial layout lies in the product of its box and its over: eight axes.
 constexpr std::size_t kAxesOfTile = 2 * kAxesOfBox;
 
+// Problems of one layout after which looking further helps nobody.
+constexpr std::size_t kMostProblems = 8;
+// Tiles looked at, over all slabs, before a layout is given up. A grid of n pieces takes 8 n at
+// most; boxes thrown at random could take n^4.
+constexpr std::size_t kMostVisits = std::size_t{1} << 22;
+
 using Tile = std::array<Range, kAxesOfTile>;
 
 // The same tile with each bound replaced by its rank among all bounds on that axis.
@@ -21,6 +28,15 @@ struct RankedTile {
   bool operator==(const RankedTile&) const = default;
 };
 
+bool before(const RankedTile& a, const RankedTile& b) {
+  for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
+    const Interval x = a.ranks[axis];
+    const Interval y = b.ranks[axis];
+    if (x != y) return x.begin != y.begin ? x.begin < y.begin : x.end < y.end;
+  }
+  return false;
+}
+
 Tile tile_of(const Box& box, const Box& over) {
   return {box.request, box.token, box.head, box.dim, over.request, over.token, over.head, over.dim};
 }
@@ -28,6 +44,12 @@ Tile tile_of(const Box& box, const Box& over) {
 std::string axis_name(std::size_t axis) {
   const char* name = to_string(kAllAxes[axis % kAxesOfBox]);
   return axis < kAxesOfBox ? name : fmt::format("over {}", name);
+}
+
+void keep_distinct(std::vector<Bound>& bounds) {
+  const auto key = [](Bound b) { return std::tuple(b.offset, b.index, b.parts); };
+  std::ranges::sort(bounds, {}, key);
+  bounds.erase(std::unique(bounds.begin(), bounds.end()), bounds.end());
 }
 
 // All bounds on one axis, ascending and distinct; nullopt (with a problem) where some two have no
@@ -75,7 +97,7 @@ class TileChecker {
       : overlaps_allowed_(overlaps_allowed), problems_(problems), bounds_(bounds) {}
 
   void check(const RankedTile& region, std::vector<const RankedTile*> tiles, std::size_t axis) {
-    if (problems_.size() >= kMostProblems) return;
+    if (problems_.size() >= kMostProblems || exhausted_) return;
     if (tiles.empty()) {
       problems_.push_back(fmt::format("gap at {}", shown(region)));
       return;
@@ -92,11 +114,20 @@ class TileChecker {
       }
       return;
     }
-    cut(region, tiles, axis);
+    // Where overlaps are allowed, one tile over all of the region settles it.
+    const bool covered = overlaps_allowed_ && std::ranges::any_of(tiles, [&](const auto* tile) {
+                           return spans(*tile, region, axis);
+                         });
+    if (!covered) cut(region, tiles, axis);
   }
 
  private:
-  static constexpr std::size_t kMostProblems = 8;
+  static bool spans(const RankedTile& tile, const RankedTile& region, std::size_t first_axis) {
+    for (std::size_t axis = first_axis; axis < kAxesOfTile; ++axis) {
+      if (!tile.ranks[axis].contains(region.ranks[axis])) return false;
+    }
+    return true;
+  }
 
   void cut(const RankedTile& region, const std::vector<const RankedTile*>& tiles,
            std::size_t axis) {
@@ -115,13 +146,22 @@ class TileChecker {
       const Interval part = intersect(tile->ranks[axis], whole);
       auto slab =
           static_cast<std::size_t>(std::ranges::lower_bound(cuts, part.begin) - cuts.begin());
-      for (; slab + 1 < cuts.size() && cuts[slab] < part.end; ++slab) slabs[slab].push_back(tile);
+      for (; slab + 1 < cuts.size() && cuts[slab] < part.end; ++slab) {
+        slabs[slab].push_back(tile);
+        if (++visits_ > kMostVisits) return give_up();
+      }
     }
     for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
       RankedTile slab = region;
       slab.ranks[axis] = {.begin = cuts[i], .end = cuts[i + 1]};
       check(slab, std::move(slabs[i]), axis + 1);
     }
+  }
+
+  void give_up() {
+    exhausted_ = true;
+    problems_.push_back(fmt::format(
+        "the pieces are cut too irregularly: checking them takes more than {} steps", kMostVisits));
   }
 
   [[nodiscard]] std::string shown(const RankedTile& region) const {
@@ -138,6 +178,8 @@ class TileChecker {
   }
 
   bool overlaps_allowed_;
+  bool exhausted_ = false;
+  std::size_t visits_ = 0;
   std::vector<std::string>& problems_;
   const std::array<std::vector<Bound>, 8>& bounds_;
 };
@@ -228,10 +270,10 @@ std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& d
   for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
     std::vector<Bound> on_axis = {whole[axis].begin, whole[axis].end};
     for (const Tile& tile : tiles) {
-      for (const Bound bound : {tile[axis].begin, tile[axis].end}) {
-        if (std::ranges::find(on_axis, bound) == on_axis.end()) on_axis.push_back(bound);
-      }
+      on_axis.push_back(tile[axis].begin);
+      on_axis.push_back(tile[axis].end);
     }
+    keep_distinct(on_axis);
     auto sorted = ordered_bounds(std::move(on_axis), axis, problems);
     if (!sorted) return problems;
     bounds[axis] = *std::move(sorted);
@@ -252,7 +294,7 @@ std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& d
     const bool empty =
         std::ranges::any_of(tile.ranks, [](Interval ranks) { return ranks.empty(); });
     if (empty) continue;
-    for (std::size_t axis = 0; axis < kAxesOfTile; ++axis) {
+    for (std::size_t axis = 0; axis < kAxesOfTile && problems.size() < kMostProblems; ++axis) {
       if (!region.ranks[axis].contains(tile.ranks[axis])) {
         problems.push_back(
             fmt::format("piece {} on device {} leaves the tensor: {} {} is not in {}", i,
@@ -260,11 +302,14 @@ std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& d
                         to_string(tiles[i][axis]), to_string(whole[axis])));
       }
     }
-    // Replicas are the same tile again; checking one of them is enough.
-    const bool replica = !partial && std::ranges::find(ranked_tiles, tile) != ranked_tiles.end();
-    if (!replica) ranked_tiles.push_back(tile);
+    ranked_tiles.push_back(tile);
   }
   if (!problems.empty()) return problems;
+  if (!partial) {
+    // Replicas are the same tile again; checking one of them is enough.
+    std::ranges::sort(ranked_tiles, before);
+    ranked_tiles.erase(std::unique(ranked_tiles.begin(), ranked_tiles.end()), ranked_tiles.end());
+  }
 
   std::vector<const RankedTile*> meeting;
   meeting.reserve(ranked_tiles.size());

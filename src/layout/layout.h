@@ -72,7 +72,8 @@ struct LayoutDomain {
 
 // Every way in which the pieces fail to tile the domain: a gap, an overlap (of terms), a piece
 // outside, bounds whose order depends on the lengths. Empty: the layout is sound for all lengths.
-// Cost: n log n in distinct boxes for grids.
+// Cost: n log n in distinct boxes for grids; boxes in utter disorder are given up with a problem
+// that says so.
 [[nodiscard]] std::vector<std::string> problems_of(const Layout& layout,
                                                    const LayoutDomain& domain);
 

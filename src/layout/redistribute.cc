@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
+#include <span>
 
 namespace weir {
 namespace {
@@ -18,6 +19,24 @@ bool contains(const Range& outer, const Range& inner) {
 bool contains(const Box& outer, const Box& inner) {
   return std::ranges::all_of(kAllAxes,
                              [&](Axis axis) { return contains(outer[axis], inner[axis]); });
+}
+
+Box with_range(Box box, Axis axis, const Range& range) {
+  switch (axis) {
+    case Axis::request:
+      box.request = range;
+      break;
+    case Axis::token:
+      box.token = range;
+      break;
+    case Axis::head:
+      box.head = range;
+      break;
+    case Axis::dim:
+      box.dim = range;
+      break;
+  }
+  return box;
 }
 
 // Pieces that share a box, with the devices that hold it.
@@ -48,6 +67,28 @@ bool is_slice(const Layout& from, const Layout& to) {
       return held.device == wanted.device && contains(held.box, wanted.box);
     });
   });
+}
+
+// The boxes share nothing, for any extent.
+bool apart(const Box& a, const Box& b) {
+  const auto ends_before = [](const Range& first, const Range& second) {
+    const auto order = compare_for_every_extent(first.end, second.begin);
+    return order && *order != std::weak_ordering::greater;
+  };
+  return std::ranges::any_of(kAllAxes, [&](Axis axis) {
+    return ends_before(a[axis], b[axis]) || ends_before(b[axis], a[axis]);
+  });
+}
+
+// No two holdings share a part of the tensor: a collective then moves each part once, and the
+// partials of a box are all of its terms.
+bool boxes_apart(const std::vector<Holding>& holdings) {
+  for (std::size_t i = 0; i < holdings.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (!apart(holdings[i].box, holdings[j].box)) return false;
+    }
+  }
+  return true;
 }
 
 // Every device appears in one holding only.
@@ -170,11 +211,11 @@ std::optional<Groups> as_broadcast(const std::vector<Holding>& from,
 }
 
 // The one axis along which the parts differ, if there is just one.
-std::optional<Axis> cut_axis(const std::vector<Holding>& parts) {
+std::optional<Axis> cut_axis(const std::vector<const Holding*>& parts) {
   std::optional<Axis> cut;
   for (const Axis axis : kAllAxes) {
     const bool differs = std::ranges::any_of(
-        parts, [&](const Holding& part) { return part.box[axis] != parts.front().box[axis]; });
+        parts, [&](const Holding* part) { return part->box[axis] != parts.front()->box[axis]; });
     if (!differs) continue;
     if (cut) return std::nullopt;
     cut = axis;
@@ -182,35 +223,62 @@ std::optional<Axis> cut_axis(const std::vector<Holding>& parts) {
   return cut;
 }
 
-// One part per device, cut along one axis before and along another after.
+// Holdings before and after that share parts of the tensor with each other and with no others.
+struct Exchange {
+  std::vector<const Holding*> from;
+  std::vector<const Holding*> to;
+};
+
+// Splits a redistribution into independent exchanges, in the order of `from`.
+std::vector<Exchange> exchanges_of(const std::vector<Holding>& from,
+                                   const std::vector<Holding>& to) {
+  std::vector<Exchange> exchanges;
+  std::vector<bool> from_taken(from.size(), false);
+  std::vector<bool> to_taken(to.size(), false);
+  const auto take = [](const std::vector<Holding>& all, std::vector<bool>& taken, const Box& box,
+                       std::vector<const Holding*>& found) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (taken[i] || apart(all[i].box, box)) continue;
+      taken[i] = true;
+      found.push_back(&all[i]);
+    }
+  };
+  for (std::size_t start = 0; start < from.size(); ++start) {
+    if (from_taken[start]) continue;
+    from_taken[start] = true;
+    Exchange exchange = {.from = {&from[start]}, .to = {}};
+    std::size_t from_seen = 0;
+    std::size_t to_seen = 0;
+    while (from_seen < exchange.from.size() || to_seen < exchange.to.size()) {
+      if (from_seen < exchange.from.size()) {
+        take(to, to_taken, exchange.from[from_seen++]->box, exchange.to);
+      } else {
+        take(from, from_taken, exchange.to[to_seen++]->box, exchange.from);
+      }
+    }
+    exchanges.push_back(std::move(exchange));
+  }
+  return exchanges;
+}
+
+// One part per device; in each exchange cut along one axis before and along another after.
 std::optional<Groups> as_all_to_all(const std::vector<Holding>& from,
                                     const std::vector<Holding>& to) {
-  const auto all = [](const std::vector<Holding>& parts) {
-    std::vector<const Holding*> pointers;
-    for (const Holding& part : parts) pointers.push_back(&part);
-    return pointers;
-  };
-  const std::vector<DeviceId> members = single_devices(all(from));
-  if (members.size() < 2 || single_devices(all(to)) != members) return std::nullopt;
-  const auto before = cut_axis(from);
-  const auto after = cut_axis(to);
-  if (!before || !after || *before == *after) return std::nullopt;
-  Box box = from.front().box;
-  switch (*before) {
-    case Axis::request:
-      box.request = to.front().box.request;
-      break;
-    case Axis::token:
-      box.token = to.front().box.token;
-      break;
-    case Axis::head:
-      box.head = to.front().box.head;
-      break;
-    case Axis::dim:
-      box.dim = to.front().box.dim;
-      break;
+  Groups groups;
+  std::size_t used = 0;
+  for (const Exchange& exchange : exchanges_of(from, to)) {
+    const std::vector<DeviceId> members = single_devices(exchange.from);
+    if (members.size() < 2 || single_devices(exchange.to) != members) return std::nullopt;
+    const auto before = cut_axis(exchange.from);
+    const auto after = cut_axis(exchange.to);
+    if (!before || !after || *before == *after) return std::nullopt;
+    used += exchange.to.size();
+    groups.push_back({.members = members,
+                      .root = members.front(),
+                      .box = with_range(exchange.from.front()->box, *before,
+                                        exchange.to.front()->box[*before])});
   }
-  return Groups{{.members = members, .root = members.front(), .box = box}};
+  return used == to.size() ? std::optional(groups) : std::nullopt;
 }
 
 }  // namespace
@@ -238,8 +306,10 @@ RedistributionPlan classify(const Layout& from, const Layout& to) {
                                 ? std::span<const Candidate>(kOfWholes)
                                 : std::span<const Candidate>(kOfPartials);
     for (const Candidate& candidate : candidates) {
-      if (auto groups = candidate.recognise(held, wanted))
-        return {.kind = candidate.kind, .groups = *std::move(groups)};
+      auto groups = candidate.recognise(held, wanted);
+      if (!groups) continue;
+      if (!boxes_apart(held) || !boxes_apart(wanted)) break;
+      return {.kind = candidate.kind, .groups = *std::move(groups)};
     }
   }
   return {.kind = Redistribution::copy, .groups = {}};

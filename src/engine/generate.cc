@@ -288,13 +288,14 @@ class Generator::Batch {
     output.tokens.push_back(*token);
     if (options_.keep_logits) output.logits.push_back(std::move(logits));
     ++progress_.output_tokens;
-    if (options_.on_token) options_.on_token(sequence.index, *token);
-
+    const bool is_unwanted =
+        options_.on_token && options_.on_token(sequence.index, *token) == AfterToken::stop;
+    const bool is_stop = std::ranges::find(request.stop_ids, *token) != request.stop_ids.end();
     const bool is_forced = !request.forced.empty();
     sequence.next_token =
         is_forced ? request.forced[static_cast<std::size_t>(sequence.num_generated)] : *token;
     ++sequence.num_generated;
-    if (!is_forced && std::ranges::find(request.stop_ids, *token) != request.stop_ids.end()) {
+    if (!is_forced && (is_stop || is_unwanted)) {
       end(sequence, FinishReason::stop);
     } else if (sequence.num_generated == request.max_new_tokens) {
       end(sequence, FinishReason::length);

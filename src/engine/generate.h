@@ -41,12 +41,15 @@ struct GenerationProgress {
   std::int64_t output_tokens = 0;  // generated so far.
 };
 
+// What a reader of tokens wants after one: more, or the end of this request.
+enum class AfterToken : std::uint8_t { go_on, stop };
+
 struct GenerationOptions {
   std::int64_t prefill_chunk = 512;
   bool keep_logits = false;
   bool record_tasks = true;                   // Fill Timeline::tasks.
   const std::atomic<bool>* cancel = nullptr;  // Looked at between steps.
-  std::function<void(std::size_t request, std::int64_t token)> on_token = {};
+  std::function<AfterToken(std::size_t request, std::int64_t token)> on_token = {};
   std::function<void(const GenerationProgress&)> on_progress = {};  // After each step.
 };
 

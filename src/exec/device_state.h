@@ -57,7 +57,7 @@ struct LocalValue {
 
 struct DeviceState {
   DeviceId id{};
-  kernel::Team* team = nullptr;
+  Team* team = nullptr;
   Communicator* communicator = nullptr;
   BufferPool pool;  // Before the values, which give their memory back to it.
   KvStore kv;

@@ -69,7 +69,7 @@ bool DeviceWeights::Less::operator()(const WeightSlice& a, const WeightSlice& b)
   return key(a) < key(b);
 }
 
-const kernel::PackedWeights& DeviceWeights::matrix(kernel::Team& team, const WeightSlice& slice) {
+const kernel::PackedWeights& DeviceWeights::matrix(Team& team, const WeightSlice& slice) {
   auto& packed = matrices_[slice];
   if (packed != nullptr) return *packed;
   const StoredWeight stored = checkpoint_.weight(slice.kind, slice.layer);

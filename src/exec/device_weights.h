@@ -22,7 +22,7 @@ class DeviceWeights {
   // Each loads the slice when it is first asked for, with the device's own cores so that its memory
   // is near them; throws std::bad_alloc when memory runs out. What they return stays valid as long
   // as this object.
-  [[nodiscard]] const kernel::PackedWeights& matrix(kernel::Team& team, const WeightSlice& slice);
+  [[nodiscard]] const kernel::PackedWeights& matrix(Team& team, const WeightSlice& slice);
   [[nodiscard]] std::span<const float> vector(const WeightSlice& slice);
   // Rows of the embedding, straight from the checkpoint's mapping.
   [[nodiscard]] kernel::EmbeddingTable table(const WeightSlice& slice) const;

@@ -1,6 +1,6 @@
 #include "exec/executor.h"
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -56,7 +56,7 @@ PreparedPlan prepare_values(const ValidPlan& valid) {
 }
 
 // Loads the weights of every compute task of the device, in queue order.
-std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, kernel::Team& team,
+std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& team,
                                       DeviceWeights& weights) {
   std::vector<TaskWeights> tasks;
   for (const NodeId id : plan.devices[index_of(device)].compute) {
@@ -135,7 +135,7 @@ class Worker {
 
  private:
   void main() {
-    kernel::Team team(std::max(1, static_cast<int>(cores_.size())), cores_);
+    Team team(std::max(1, static_cast<int>(cores_.size())), cores_);
     team.pin_caller();
     state_.team = &team;
     std::uint64_t seen = 0;
@@ -273,7 +273,8 @@ class Worker {
             .layer = node.layer,
             .microbatch = node.microbatch,
             .start = now,
-            .ready = now};
+            .ready = now,
+            .end = now};
   }
 
   void close_record(TaskRecord& record) {

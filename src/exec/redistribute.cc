@@ -86,7 +86,7 @@ void add_region(const Region& target, const Region& source) {
   });
 }
 
-void merge_region(kernel::Team& team, const Region& target, const Region& source) {
+void merge_region(Team& team, const Region& target, const Region& source) {
   // The kernel wants a row's heads side by side; slices of a head's dimension are merged head by
   // head.
   const bool dense_heads = target.head_stride == target.dims && source.head_stride == source.dims;
@@ -263,9 +263,7 @@ class Parts {
   void unpack_kv(const Transfer& transfer, const float* from) {
     const ResolvedBox& box = transfer.box;
     const BoundBuffer& cache = step_.bound(node_.outputs[0]).buffers[transfer.target];
-    const Interval whole = {.begin = 0, .end = cache.dim.end};
-    CHECK(box.head == cache.head && box.dim == cache.dim && whole.contains(box.dim),
-          "K and V arrive with all heads and dims of their strip");
+    CHECK(box.dim == cache.dim, "K and V arrive with all the dimensions of their strip");
     KvStrip& strip =
         device_.kv.strip(step_.input.sequences[static_cast<std::size_t>(box.request)], node_.layer,
                          {.heads = cache.head, .dims = cache.dim, .dtype = step_.plan->kv_dtype});
@@ -279,7 +277,8 @@ class Parts {
            .rows = box.token.size(),
            .num_heads = box.head.size(),
            .head_dim = box.dim.size(),
-           .first_position_of_rows = box.token.begin},
+           .first_position_of_rows = box.token.begin,
+           .first_head = box.head.begin - cache.head.begin},
           which == 0 ? strip.mutable_keys(box.token) : strip.mutable_values(box.token));
     }
   }

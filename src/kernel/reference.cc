@@ -248,7 +248,7 @@ void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_
     const void* block = blocks.blocks[static_cast<std::size_t>(offset / blocks.block_size)];
     for (std::int64_t head = 0; head < read.num_heads; ++head) {
       for (std::int64_t d = 0; d < read.head_dim; ++d) {
-        out[row * row_stride + head * read.head_dim + d] = static_cast<float>(load_element(
+        out[row * row_stride + head * read.head_dim + d] = static_cast<float>(element(
             block, blocks.dtype,
             (read.first_head + head) * blocks.head_stride +
                 (offset % blocks.block_size) * blocks.position_stride + read.first_dim + d));

@@ -11,8 +11,8 @@ namespace {
 class GrowsAtHundred final : public Strategy {
  public:
   explicit GrowsAtHundred(const ModelSpec& model)
-      : one_(make_strategy("tp_pp", {{"tp", "1"}}, model)->strategy),
-        two_(make_strategy("tp_pp", {{"tp", "2"}}, model)->strategy) {}
+      : one_(std::move(make_strategy("tp_pp", {{"tp", "1"}}, model)->strategy)),
+        two_(std::move(make_strategy("tp_pp", {{"tp", "2"}}, model)->strategy)) {}
   [[nodiscard]] std::int64_t num_devices() const override { return 2; }
   [[nodiscard]] StepLayouts layouts(const StepShape& step) const override {
     return (step[0].past_len + step[0].q_len > 100 ? two_ : one_)->layouts(step);

@@ -16,8 +16,8 @@ const std::vector<float> kLogits = {std::log(0.2F), std::log(0.4F), std::log(0.1
 std::vector<std::int64_t> tokens_left(std::span<const float> logits,
                                       const SamplingOptions& options) {
   std::vector<std::int64_t> tokens;
-  for (const TokenProbability& entry : sampling_distribution(logits, options).value())
-    tokens.push_back(entry.token);
+  const std::vector<TokenProbability> left = sampling_distribution(logits, options).value();
+  for (const TokenProbability& entry : left) tokens.push_back(entry.token);
   return tokens;
 }
 

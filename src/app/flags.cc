@@ -158,10 +158,12 @@ Error describe(const CLI::ParseError& error, const CLI::App& app) {
     return wrong(
         fmt::format("{}: found nothing, allowed a value {}", what.substr(0, what.find(' ')), help));
   }
-  if (error.get_name() == "ExtrasError" && !extras.empty()) {
-    return wrong(fmt::format("{}: found an unknown {}, allowed what {} has {}", extras.front(),
-                             extras.front().starts_with("-") ? "option" : "argument", path_of(leaf),
-                             help));
+  if (error.get_name() == "ExtrasError") {
+    // "The following argument was not expected: --foo"; those of a command are not in `extras`.
+    const std::string listed = what.substr(what.find(": ") + 2);
+    const std::string first = listed.substr(0, listed.find(' '));
+    return wrong(fmt::format("{}: found an unknown {}, allowed what {} has {}", first,
+                             first.starts_with("-") ? "option" : "argument", path_of(leaf), help));
   }
   if (error.get_name() == "ArgumentMismatch") {
     return wrong(fmt::format("{}: found another number of values than the one that is allowed {}",

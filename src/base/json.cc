@@ -147,7 +147,12 @@ ObjectReader::ObjectReader(const json& value, std::string path, std::vector<std:
 }
 
 std::string ObjectReader::path_of(std::string_view key) const {
-  return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
+  std::string path = path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
+  // The document chooses its keys, and a message is one line.
+  for (char& c : path) {
+    if (static_cast<unsigned char>(c) < 0x20) c = '?';
+  }
+  return path;
 }
 
 bool ObjectReader::has(std::string_view key) const {

@@ -68,7 +68,7 @@ struct RecallDocumentOptions {
 };
 
 inline constexpr std::int64_t kValuesPerRecallKey = 3;
-inline constexpr std::int64_t kMaxRecallDocumentTokens = std::int64_t{1} << 20;
+inline constexpr std::int64_t kMaxRecallDocumentTokens = 1'000'000;
 
 // Plants `num_keys` keys with three values each between the characters of `text` and asks for one.
 // Fails when the text is empty, not UTF-8, or holds one of the model's own words.

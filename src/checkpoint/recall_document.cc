@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -123,6 +124,12 @@ Result<RecallDocument> make_recall_document(std::string_view text,
   if (options.min_tokens < 0 || options.min_tokens > kMaxRecallDocumentTokens) {
     return invalid_input(fmt::format("min_tokens: found {}, allowed 0..{}", options.min_tokens,
                                      kMaxRecallDocumentTokens));
+  }
+  if (options.min_tokens == 0 && std::cmp_greater(text.size(), kMaxRecallDocumentTokens)) {
+    return invalid_input(
+        fmt::format("text: found {} bytes, allowed at most {} where min_tokens "
+                    "does not cut it",
+                    text.size(), kMaxRecallDocumentTokens));
   }
   if (auto checked = check_text(text); !checked) return tl::unexpected(checked.error());
 

@@ -75,11 +75,11 @@ struct RmsNorm {
 };
 void rms_norm(Team& team, ConstMatrix x, RmsNorm norm, Matrix out);
 
-// Rotates heads in place. x: rows are (token, head) flattened inside a row: row t holds num_heads *
-// head_dim values. Of every head the first `pairs` values are the first members of the rotary pairs
-// and the next `pairs` their partners; the rest of the head is left alone:  a' = a cos - b sin,  b'
-// = b cos + a sin,  angle = position[t] * inverse_frequency. cos and sin are multiplied by `scale`.
-// Angles are formed in double, so that positions of millions keep their phase.
+// Rotates heads in place. x: row t holds num_heads * head_dim values. The two members of a rotary
+// pair stand side by side: of every head the first 2 * pairs values are pairs, the rest is left
+// alone:  a' = a cos - b sin,  b' = b cos + a sin,  angle = position[t] * inverse_frequency[pair].
+// cos and sin are multiplied by `scale`. Angles are formed in double, so that positions of millions
+// keep their phase.
 struct Rope {
   std::span<const double> inverse_frequency;  // [pairs]
   double scale = 1;
@@ -191,6 +191,7 @@ struct KvWrite {
   std::int64_t num_heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t first_position_of_rows = 0;
+  std::int64_t first_head = 0;  // Of the blocks: head g of the source is head first_head + g there.
 };
 struct MutableKvBlocks {
   std::span<void* const> blocks;
@@ -201,6 +202,22 @@ struct MutableKvBlocks {
   std::int64_t position_stride = 0;
 };
 void write_kv(Team& team, const KvWrite& write, const MutableKvBlocks& blocks);
+
+// The way back: out[i, g, d] = position first_position + i, head first_head + g, dimension
+// first_dim + d of the blocks, widened. Rows of `out` are row_stride apart, heads head_dim.
+struct KvRead {
+  std::int64_t first_position = 0;
+  std::int64_t rows = 0;
+  std::int64_t first_head = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t first_dim = 0;
+  std::int64_t head_dim = 0;
+};
+void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_t row_stride);
+
+// out[i] = terms[0][i] + terms[1][i] + ..., added in that order. At least one term; `out` may be a
+// term.
+void sum(Team& team, std::span<const float* const> terms, std::span<float> out);
 
 // The same contracts in plain scalar code, f64 accumulation, one thread.
 namespace reference {
@@ -214,6 +231,8 @@ void embed(std::span<const std::int64_t> ids, const EmbeddingTable& table, Matri
 void attention(std::span<const AttentionTile> tiles);
 void merge_partial(PartialShape shape, PartialAttention into, ConstPartialAttention other);
 void write_kv(const KvWrite& write, const MutableKvBlocks& blocks);
+void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_t row_stride);
+void sum(std::span<const float* const> terms, std::span<float> out);
 }  // namespace reference
 
 }  // namespace weir::kernel

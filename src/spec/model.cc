@@ -135,6 +135,8 @@ constexpr std::array kUnsupportedKeys{
     UnsupportedKey{"logit_scale", "scaled logits", 1},
     UnsupportedKey{"scale_emb", "scaled embeddings", 1},
     UnsupportedKey{"scale_depth", "scaled residuals"},
+    UnsupportedKey{"lm_head_bias", "a bias in the output head"},
+    UnsupportedKey{"use_mrope", "multimodal RoPE"},
     UnsupportedKey{"qk_layernorm", "LayerNorm of q and k"},
     UnsupportedKey{"use_qk_norm", "norms of q and k in this architecture"},
     UnsupportedKey{"per_layer_config", "layers of different shapes"},

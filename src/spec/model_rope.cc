@@ -106,7 +106,9 @@ void read_scaling(ObjectReader& rope, const RopeContext& context, RopeSpec& spec
   const auto written = rope.optional_string("rope_type");
   const auto classic = rope.optional_string("type");
   const Architecture architecture = context.model.architecture;
-  const std::string_view name = written ? *written : classic ? *classic : "default";
+  std::string_view name = "default";
+  if (classic) name = *classic;
+  if (written) name = *written;
   const std::string_view type = canonical_type(name, architecture);
   const bool any = architecture != Architecture::phi3;
   if (type == "default") return;

@@ -194,6 +194,8 @@ json config_of(const ModelSpec& model) {
               {"torch_dtype", config_name(model.weight_dtype)},
               {"eos_token_id", token_ids(model.eos_token_ids)},
               {"bos_token_id", model.bos_token_id ? json(*model.bos_token_id) : json(nullptr)}};
+  // Phi-3's class would otherwise pad with token 32000, which a smaller vocabulary has not.
+  config["pad_token_id"] = nullptr;
   write_rope(model, config);
   write_window(model, config);
   write_biases(model, config);

@@ -84,9 +84,15 @@ Bpe Bpe::from_json(const json& value, std::vector<std::string>& problems) {
   bpe.fuse_unknown_ = model.optional_boolean("fuse_unk").value_or(false);
   bpe.byte_fallback_ = model.optional_boolean("byte_fallback").value_or(false);
   bpe.ignore_merges_ = model.optional_boolean("ignore_merges").value_or(false);
+  const std::size_t before = problems.size();
   bpe.read_vocab(model, problems);
-  bpe.read_merges(model, problems);
-  bpe.read_unknown_token(model);
+  if (problems.size() == before) {
+    bpe.read_merges(model, problems);
+    bpe.read_unknown_token(model);
+  } else {  // They would be misread for the vocabulary's fault.
+    model.ignore("merges");
+    model.ignore("unk_token");
+  }
   bpe.index_characters();
   model.refuse_unknown_keys();
   return bpe;

@@ -3,6 +3,7 @@
 // what a search needs to write lies in a `RegexScratch`, one per thread or call.
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -46,7 +47,7 @@ class Regex {
   [[nodiscard]] static Result<Regex> compile(std::string_view pattern);
 
   // Appends every match in `text`, leftmost first, without overlaps. `text` is well-formed UTF-8.
-  // Fails when one match takes more than a million steps.
+  // Fails when backtracking takes more steps than a budget that is linear in the text.
   [[nodiscard]] Status find_all(std::string_view text, RegexScratch& scratch,
                                 std::vector<TextSpan>& matches) const;
 
@@ -55,6 +56,13 @@ class Regex {
     void operator()(pcre2_real_code_8* code) const;
   };
   explicit Regex(pcre2_real_code_8* code) : code_(code) {}
+
+  // Both return what pcre2_match does: `match` once, `attempt` with as much out of the budget as it
+  // takes to be certain.
+  [[nodiscard]] int match(std::string_view text, std::size_t at, std::uint32_t options,
+                          RegexScratch& scratch) const;
+  [[nodiscard]] int attempt(std::string_view text, std::size_t at, std::uint64_t& budget,
+                            RegexScratch& scratch) const;
 
   std::unique_ptr<pcre2_real_code_8, FreeCode> code_;
 };

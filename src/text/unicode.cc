@@ -1,9 +1,13 @@
 #include "text/unicode.h"
 
 #include <fmt/format.h>
-#include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
+#include <unicode/uniset.h>
+#include <unicode/unistr.h>
+
+#include "base/check.h"
+#include "text/unicode_additions.h"
 
 namespace weir {
 namespace {
@@ -26,6 +30,17 @@ LeadByte lead_byte(unsigned char byte) {
   if (byte < 0xF4) return {.length = 4};
   if (byte == 0xF4) return {.length = 4, .second_max = 0x8F};
   return {};
+}
+
+const icu::UnicodeSet& normalizable_characters() {
+  static const icu::UnicodeSet characters = [] {
+    UErrorCode status = U_ZERO_ERROR;
+    icu::UnicodeSet set(u"[:age=9.0:]", status);
+    CHECK(U_SUCCESS(status), "ICU knows the age of characters");
+    set.freeze();
+    return set;
+  }();
+  return characters;
 }
 
 }  // namespace
@@ -97,17 +112,20 @@ bool is_word_character(char32_t code_point) {
   const auto c = static_cast<UChar32>(code_point);
   constexpr std::uint32_t kCategories = U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;
   return u_hasBinaryProperty(c, UCHAR_ALPHABETIC) != 0 || (U_GET_GC_MASK(c) & kCategories) != 0 ||
-         u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL) != 0;
+         u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL) != 0 || is_added_word_character(code_point);
 }
 
 Result<std::string> to_nfc(std::string_view text) {
   UErrorCode status = U_ZERO_ERROR;
   const icu::Normalizer2* const nfc = icu::Normalizer2::getNFCInstance(status);
+  const icu::StringPiece piece(text.data(), static_cast<std::int32_t>(text.size()));
+  if (U_SUCCESS(status) && nfc->isNormalizedUTF8(piece, status)) return std::string(text);
   std::string normalized;
   if (U_SUCCESS(status)) {
-    icu::StringByteSink<std::string> sink(&normalized);
-    const icu::StringPiece piece(text.data(), static_cast<std::int32_t>(text.size()));
-    nfc->normalizeUTF8(0, piece, sink, nullptr, status);
+    const icu::FilteredNormalizer2 filtered(*nfc, normalizable_characters());
+    icu::UnicodeString composed;
+    filtered.normalize(icu::UnicodeString::fromUTF8(piece), composed, status);
+    composed.toUTF8String(normalized);
   }
   if (U_FAILURE(status))
     return run_failed(fmt::format("NFC normalization failed: {}", u_errorName(status)));

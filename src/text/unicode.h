@@ -36,11 +36,13 @@ void append_utf8(std::string& text, char32_t code_point);
 // U+FFFD; a truncated character stays in `bytes`.
 void drain_utf8(std::string& bytes, std::string& text);
 
-// White_Space, and \w as UTS #18 defines it (annex C).
+// White_Space, and \w as UTS #18 defines it (annex C), both of Unicode 16.
 [[nodiscard]] bool is_white_space(char32_t code_point);
 [[nodiscard]] bool is_word_character(char32_t code_point);
 
-// Normalization form C of well-formed UTF-8. Fails only where the Unicode library does.
+// Normalization form C of well-formed UTF-8, as of Unicode 9: the reference composes and reorders
+// by the tables of that version, so that younger characters stay as and where they are. Fails only
+// where the Unicode library does.
 [[nodiscard]] Result<std::string> to_nfc(std::string_view text);
 
 }  // namespace weir

@@ -1,10 +1,13 @@
 #include "text/unicode_additions.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 namespace weir {
 namespace {
 
+// Word characters first.
 enum class Category {
   upper_letter,
   lower_letter,
@@ -186,6 +189,13 @@ std::vector<CodePointRange> unicode_additions(std::string_view name) {
     }
   }
   return ranges;
+}
+
+bool is_added_word_character(char32_t code_point) {
+  const auto after = std::ranges::upper_bound(kAdditions, code_point, {}, &Addition::first);
+  if (after == kAdditions.begin()) return false;
+  const Addition& addition = *std::prev(after);
+  return code_point <= addition.last && addition.category <= Category::digit;
 }
 
 }  // namespace weir

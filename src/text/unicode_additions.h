@@ -20,4 +20,7 @@ struct CodePointRange {
 // What Unicode 15 and 16 added to that property, in ascending order.
 [[nodiscard]] std::vector<CodePointRange> unicode_additions(std::string_view name);
 
+// Whether Unicode 15 or 16 assigned the character as a letter, mark or decimal digit.
+[[nodiscard]] bool is_added_word_character(char32_t code_point);
+
 }  // namespace weir

@@ -43,6 +43,15 @@ TEST(Json, RefusesDeepNesting) {
   EXPECT_EQ(document.error().message, "f.json: found nesting of depth 100000, allowed at most 64");
 }
 
+TEST(Json, KeepsMessagesOnOneLineWhateverTheKeys) {
+  const auto document = parse_json(R"({"a\nb": 1})", "f.json");
+  ASSERT_TRUE(document);
+  std::vector<std::string> problems;
+  ObjectReader reader(*document, "", problems);
+  reader.refuse_unknown_keys();
+  EXPECT_EQ(problems, (std::vector<std::string>{"a?b: unknown key"}));
+}
+
 TEST(Json, ReadsWholeNumbersWrittenAsFloats) {
   const auto document = parse_json(R"({"a": 4096.0, "b": 18446744073709551615})", "f.json");
   ASSERT_TRUE(document);

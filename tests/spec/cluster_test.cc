@@ -147,8 +147,8 @@ TEST(ClusterFromJson, ListsEveryProblemAtOnce) {
   EXPECT_EQ(
       error_of(document),
       "cluster.name: missing, allowed a string; "
-      "cluster.device_types.big.memory_gib: found -80, allowed a number in 0.001..1000000; "
-      "cluster.device_types.big.l2_mib: found \"50\", allowed a number in 0.001..1000000; "
+      "cluster.device_types.big.memory_gib: found -80, allowed a number in 1e-06..1000000; "
+      "cluster.device_types.big.l2_mib: found \"50\", allowed a number in 1e-06..1000000; "
       "cluster.device_types.big.matrix_tflops.fp8: unknown key; "
       "cluster.device_types.big.sources.price: found a source for a figure that is not given; "
       "cluster.device_types.big.idle_watts: found 800, allowed at most max_watts (700); "

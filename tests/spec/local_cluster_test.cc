@@ -80,6 +80,12 @@ TEST(LocalCluster, CanBeWrittenAndReadBack) {
   EXPECT_EQ(cluster_from_json(cluster_to_json(*cluster)), cluster);
 }
 
+TEST(LocalCluster, CanBeReadBackWithAsManyDevicesAsThereMayBe) {
+  const auto cluster = local_cluster({.num_devices = kMaxDevices});
+  ASSERT_TRUE(cluster) << cluster.error().message;
+  EXPECT_EQ(cluster_from_json(cluster_to_json(*cluster)), cluster);
+}
+
 TEST(LocalCluster, RefusesImpossibleOptions) {
   const std::string cores = std::to_string(num_local_cores());
   const auto cluster = local_cluster({.num_devices = 0, .cores_per_device = 1'000'000});

@@ -49,6 +49,34 @@ TEST(CountParameters, EqualsTransformersForEveryArchitecture) {
   }
 }
 
+// The shapes and counts that the authors of these models published.
+TEST(CountParameters, EqualsPublishedCounts) {
+  const std::vector<ModelGolden> published{
+      {"Llama-2-7B", 6'738'415'616, R"({"model_type": "llama", "hidden_size": 4096,
+        "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "vocab_size": 32000})"},
+      {"Mistral-7B-v0.1", 7'241'732'096, R"({"model_type": "mistral", "hidden_size": 4096,
+        "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 32000})"},
+      {"Qwen2.5-7B", 7'615'616'512, R"({"model_type": "qwen2", "hidden_size": 3584,
+        "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064, "use_mrope": false,
+        "use_sliding_window": false, "sliding_window": 131072})"},
+      {"Qwen3-8B", 8'190'735'360, R"({"model_type": "qwen3", "hidden_size": 4096,
+        "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 151936})"},
+      {"Phi-3-mini-4k", 3'821'079'552, R"({"model_type": "phi3", "hidden_size": 3072,
+        "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "vocab_size": 32064, "sliding_window": 2047})"},
+  };
+  for (const ModelGolden& golden : published) {
+    SCOPED_TRACE(golden.name);
+    const auto model = model_from_config(*parse_json(golden.config, golden.name), golden.name);
+    ASSERT_TRUE(model) << model.error().message;
+    EXPECT_EQ(count_parameters(*model).total, golden.num_parameters);
+  }
+}
+
 TEST(CountParameters, OfTheNotesModelIsOnePointThreeBillion) {
   const ParameterCount count = count_parameters(notes_model());
   EXPECT_EQ(count.embedding, 32000 * 4096);

@@ -1,0 +1,124 @@
+#include "bench/kernel/ceilings.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "kernel/scratch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "bench/kernel/ceilings.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::bench {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// 12 independent sums: 3 for each of the 4 cycles that a multiply-add takes.
+double MultiplyAdds(std::int64_t rounds, float& result) {
+  const hn::ScalableTag<float> d;
+  const auto x = hn::Set(d, 0.999F);
+  const auto y = hn::Set(d, 0.001F);
+  // Different values, or the compiler would see that one sum does for all.
+  const auto start = [&](float value) HWY_ATTR { return hn::Set(d, value); };
+  auto a0 = start(0), a1 = start(1), a2 = start(2), a3 = start(3), a4 = start(4), a5 = start(5),
+       a6 = start(6), a7 = start(7), a8 = start(8), a9 = start(9), a10 = start(10), a11 = start(11);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    a0 = hn::MulAdd(a0, x, y);
+    a1 = hn::MulAdd(a1, x, y);
+    a2 = hn::MulAdd(a2, x, y);
+    a3 = hn::MulAdd(a3, x, y);
+    a4 = hn::MulAdd(a4, x, y);
+    a5 = hn::MulAdd(a5, x, y);
+    a6 = hn::MulAdd(a6, x, y);
+    a7 = hn::MulAdd(a7, x, y);
+    a8 = hn::MulAdd(a8, x, y);
+    a9 = hn::MulAdd(a9, x, y);
+    a10 = hn::MulAdd(a10, x, y);
+    a11 = hn::MulAdd(a11, x, y);
+  }
+  const auto sum = hn::Add(hn::Add(hn::Add(a0, a1), hn::Add(a2, a3)),
+                           hn::Add(hn::Add(hn::Add(a4, a5), hn::Add(a6, a7)),
+                                   hn::Add(hn::Add(a8, a9), hn::Add(a10, a11))));
+  result = hn::GetLane(hn::SumOfLanes(d, sum));
+  return 2.0 * 12.0 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
+}
+
+float ReadAll(const float* data, std::int64_t count) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  auto a = hn::Zero(d), b = a, c = a, e = a;
+  for (std::int64_t i = 0; i + 4 * lanes <= count; i += 4 * lanes) {
+    a = hn::Add(a, hn::Load(d, data + i));
+    b = hn::Add(b, hn::Load(d, data + i + lanes));
+    c = hn::Add(c, hn::Load(d, data + i + 2 * lanes));
+    e = hn::Add(e, hn::Load(d, data + i + 3 * lanes));
+  }
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir::bench
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::bench {
+namespace {
+
+HWY_EXPORT(MultiplyAdds);
+HWY_EXPORT(ReadAll);
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double best_seconds(int repetitions, const std::function<void()>& work) {
+  double best = seconds_of(work);
+  for (int i = 1; i < repetitions; ++i) best = std::min(best, seconds_of(work));
+  return best;
+}
+
+}  // namespace
+
+double fma_flops_per_s(Team& team) {
+  constexpr std::int64_t kRounds = 2'000'000;  // Some 3 ms.
+  double flops = 0;
+  std::atomic<float> sink{0};  // Keeps the work from being dropped.
+  const double seconds = best_seconds(9, [&] {
+    team.run([&](int worker) {
+      float sum = 0;
+      const double done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(kRounds, sum);
+      sink.store(sum);
+      if (worker == 0) flops = done * team.size();
+    });
+  });
+  return flops / seconds;
+}
+
+double read_bytes_per_s(Team& team) {
+  constexpr std::int64_t kValues = std::int64_t{64} << 20U;  // 256 MiB, many times the L3.
+  const kernel::Block block(static_cast<std::size_t>(kValues) * sizeof(float));
+  auto* const values = reinterpret_cast<float*>(block.data());
+  const auto part = [&](const std::function<void(std::int64_t, std::int64_t)>& body) {
+    team.parallel_for(kValues, 1024, body);
+  };
+  part(
+      [&](std::int64_t begin, std::int64_t end) { std::fill(values + begin, values + end, 1.0F); });
+  std::atomic<float> sink{0};
+  const double seconds = best_seconds(5, [&] {
+    part([&](std::int64_t begin, std::int64_t end) {
+      sink.store(HWY_DYNAMIC_DISPATCH(ReadAll)(values + begin, end - begin));
+    });
+  });
+  return static_cast<double>(block.bytes()) / seconds;
+}
+
+}  // namespace weir::bench
+#endif

@@ -1,0 +1,42 @@
+#pragma once
+// A layout with numbers: the rows and columns of every buffer for one step's lengths.
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace weir {
+
+// Rows of one request in a buffer.
+struct RowSpan {
+  std::int64_t request = 0;
+  Interval token;  // New tokens of the request (or positions, where the tensor counts positions).
+  std::int64_t first_row = 0;  // Where they begin in the buffer.
+};
+
+// One buffer: row-major, rows as in `spans`, columns head by head.
+struct BoundBuffer {
+  DeviceId device{};
+  Box box;
+  Interval head;
+  Interval dim;
+  std::vector<RowSpan> spans;  // By request; requests without rows are left out.
+  std::int64_t rows = 0;
+  std::vector<Range> key_ranges;  // Softmax partials: the key positions that it has attended to.
+
+  [[nodiscard]] std::int64_t width() const { return head.size() * dim.size(); }
+  [[nodiscard]] std::int64_t elements() const { return rows * width(); }
+  // The row of `token` of `request`, which the buffer must hold.
+  [[nodiscard]] std::int64_t row_of(std::int64_t request, std::int64_t token) const;
+};
+
+struct BoundLayout {
+  LayoutKind kind = LayoutKind::whole;
+  std::vector<BoundBuffer> buffers;                   // As in buffers_of().
+  std::vector<std::vector<std::uint32_t>> by_device;  // Indices of each device's buffers.
+};
+
+[[nodiscard]] BoundLayout bind(const Plan& plan, const Value& value, const StepLengths& lengths);
+
+}  // namespace weir

@@ -1,0 +1,502 @@
+#include "exec/redistribute.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "base/check.h"
+#include "layout/redistribute.h"
+
+namespace weir {
+namespace {
+
+// Up to this size the time of an all-reduce is its rounds, not its bytes.
+constexpr std::int64_t kOneShotBytes = 64 << 10;
+
+// A part of a buffer: `rows` rows, in each of them `heads` runs of `dims` floats.
+struct Region {
+  float* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t heads = 0;
+  std::int64_t dims = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t head_stride = 0;
+  float* lse = nullptr;  // Partial attention: [rows, heads].
+  std::int64_t lse_row_stride = 0;
+};
+
+Region dense(float* data, const ResolvedBox& box, bool with_lse) {
+  Region region = {.data = data,
+                   .rows = box.token.size(),
+                   .heads = box.head.size(),
+                   .dims = box.dim.size(),
+                   .row_stride = box.head.size() * box.dim.size(),
+                   .head_stride = box.dim.size()};
+  if (with_lse) {
+    region.lse = data + box.elements();
+    region.lse_row_stride = region.heads;
+  }
+  return region;
+}
+
+// Where `box` lies in a buffer. `first_token`: what box.token counts minus what the buffer's rows
+// count (past positions).
+Region region_of(const BoundBuffer& buffer, float* data, float* lse, const ResolvedBox& box,
+                 std::int64_t first_token) {
+  const std::int64_t row = buffer.row_of(box.request, box.token.begin - first_token);
+  const std::int64_t head = box.head.begin - buffer.head.begin;
+  Region region = {.data = data + row * buffer.width() + head * buffer.dim.size() +
+                           (box.dim.begin - buffer.dim.begin),
+                   .rows = box.token.size(),
+                   .heads = box.head.size(),
+                   .dims = box.dim.size(),
+                   .row_stride = buffer.width(),
+                   .head_stride = buffer.dim.size()};
+  if (lse != nullptr) {
+    region.lse = lse + row * buffer.head.size() + head;
+    region.lse_row_stride = buffer.head.size();
+  }
+  return region;
+}
+
+template <class Body>
+void each_run(const Region& target, const Region& source, Body body) {
+  for (std::int64_t row = 0; row < target.rows; ++row) {
+    for (std::int64_t head = 0; head < target.heads; ++head) {
+      body(target.data + row * target.row_stride + head * target.head_stride,
+           source.data + row * source.row_stride + head * source.head_stride);
+    }
+  }
+}
+
+void copy_region(const Region& target, const Region& source) {
+  const auto bytes = static_cast<std::size_t>(target.dims) * sizeof(float);
+  each_run(target, source, [bytes](float* to, const float* from) { std::memcpy(to, from, bytes); });
+  if (target.lse == nullptr) return;
+  for (std::int64_t row = 0; row < target.rows; ++row) {
+    std::memcpy(target.lse + row * target.lse_row_stride, source.lse + row * source.lse_row_stride,
+                static_cast<std::size_t>(target.heads) * sizeof(float));
+  }
+}
+
+void add_region(const Region& target, const Region& source) {
+  const std::int64_t dims = target.dims;
+  each_run(target, source, [dims](float* to, const float* from) {
+    for (std::int64_t i = 0; i < dims; ++i) to[i] += from[i];
+  });
+}
+
+void merge_region(Team& team, const Region& target, const Region& source) {
+  // The kernel wants a row's heads side by side; slices of a head's dimension are merged head by
+  // head.
+  const bool dense_heads = target.head_stride == target.dims && source.head_stride == source.dims;
+  const std::int64_t at_once = dense_heads ? target.heads : 1;
+  for (std::int64_t head = 0; head < target.heads; head += at_once) {
+    kernel::merge_partial(team,
+                          {.rows = target.rows, .num_heads = at_once, .head_dim = target.dims},
+                          {.out = target.data + head * target.head_stride,
+                           .row_stride = target.row_stride,
+                           .lse = target.lse + head,
+                           .lse_row_stride = target.lse_row_stride},
+                          {.out = source.data + head * source.head_stride,
+                           .row_stride = source.row_stride,
+                           .lse = source.lse + head,
+                           .lse_row_stride = source.lse_row_stride});
+  }
+}
+
+// Reads and writes what a node's transfers name, on one device.
+class Parts {
+ public:
+  Parts(const StepView& step, DeviceState& device, const Node& node)
+      : step_(step), device_(device), node_(node), kind_(step.bound(node.inputs[0]).kind) {
+    if (node.kind != OpKind::kv_copy && kind_ == LayoutKind::softmax && targets_are_whole()) {
+      merged_lse_.resize(step.bound(node.outputs[0]).by_device[index_of(device.id)].size());
+    }
+  }
+
+  [[nodiscard]] bool partial_attention() const { return kind_ == LayoutKind::softmax; }
+
+  // Floats that a transfer carries.
+  [[nodiscard]] std::int64_t floats_of(const Transfer& transfer) const {
+    std::int64_t floats = transfer.box.elements();
+    if (node_.kind == OpKind::kv_copy) floats *= 2;
+    if (partial_attention()) floats += transfer.box.token.size() * transfer.box.head.size();
+    return floats;
+  }
+
+  // Copies the part into dense memory.
+  void pack(const Transfer& transfer, float* to) {
+    if (node_.kind == OpKind::kv_copy) {
+      pack_kv(transfer, to);
+      return;
+    }
+    copy_region(dense(to, transfer.box, partial_attention()), source_region(transfer));
+  }
+
+  // The part itself, if it lies densely in its buffer already.
+  [[nodiscard]] const float* in_place(const Transfer& transfer) {
+    if (node_.kind == OpKind::kv_copy || partial_attention()) return nullptr;
+    const Region region = source_region(transfer);
+    const bool whole_rows = region.row_stride == region.heads * region.dims;
+    return whole_rows || region.rows == 1 ? region.data : nullptr;
+  }
+
+  // Clears what partial terms will be added to.
+  void clear_targets() {
+    if (kind_ == LayoutKind::whole || node_.kind == OpKind::kv_copy) return;
+    const BoundLayout& bound = step_.bound(node_.outputs[0]);
+    const auto& buffers = bound.by_device[index_of(device_.id)];
+    LocalValue& output = device_.values[index_of(node_.outputs[0])];
+    for (std::size_t part = 0; part < buffers.size(); ++part) {
+      const BoundBuffer& buffer = bound.buffers[buffers[part]];
+      std::fill_n(output.parts[part].data(), buffer.elements(), 0.0F);
+      if (kind_ != LayoutKind::softmax) continue;
+      const std::int64_t lse_count = buffer.rows * buffer.head.size();
+      if (!merged_lse_.empty()) merged_lse_[part] = device_.pool.take(lse_count);
+      std::fill_n(target_lse(part), lse_count, -std::numeric_limits<float>::infinity());
+    }
+  }
+
+  // Puts dense memory where the transfer's target is: copied, added or merged.
+  void unpack(const Transfer& transfer, const float* from) {
+    if (node_.kind == OpKind::kv_copy) {
+      unpack_kv(transfer, from);
+      return;
+    }
+    // Regions are read-only on this side; one type serves both.
+    fold(transfer, dense(const_cast<float*>(from), transfer.box,
+                         partial_attention()));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  }
+
+  void copy_within(const Transfer& transfer) {
+    if (node_.kind != OpKind::kv_copy) {
+      fold(transfer, source_region(transfer));
+      return;
+    }
+    const PooledBuffer packed = device_.pool.take(floats_of(transfer));
+    pack_kv(transfer, packed.data());
+    unpack_kv(transfer, packed.data());
+  }
+
+ private:
+  [[nodiscard]] bool targets_are_whole() const {
+    return step_.bound(node_.outputs[0]).kind == LayoutKind::whole;
+  }
+
+  [[nodiscard]] std::size_t part_of(ValueId value, std::uint32_t buffer) const {
+    const auto& buffers = step_.bound(value).by_device[index_of(device_.id)];
+    return static_cast<std::size_t>(std::ranges::find(buffers, buffer) - buffers.begin());
+  }
+
+  [[nodiscard]] float* target_lse(std::size_t part) {
+    return merged_lse_.empty() ? device_.values[index_of(node_.outputs[0])].lse[part].data()
+                               : merged_lse_[part].data();
+  }
+
+  Region source_region(const Transfer& transfer) {
+    const ValueId value = node_.inputs[transfer.input];
+    const std::size_t part = part_of(value, transfer.source);
+    LocalValue& local = device_.values[index_of(value)];
+    float* const lse = partial_attention() ? local.lse[part].data() : nullptr;
+    return region_of(step_.bound(value).buffers[transfer.source], local.parts[part].data(), lse,
+                     transfer.box, 0);
+  }
+
+  void fold(const Transfer& transfer, const Region& source) {
+    const ValueId value = node_.outputs[0];
+    const std::size_t part = part_of(value, transfer.target);
+    float* const lse = partial_attention() ? target_lse(part) : nullptr;
+    const Region target =
+        region_of(step_.bound(value).buffers[transfer.target],
+                  device_.values[index_of(value)].parts[part].data(), lse, transfer.box, 0);
+    switch (kind_) {
+      case LayoutKind::whole:
+        copy_region(target, source);
+        break;
+      case LayoutKind::sum:
+        add_region(target, source);
+        break;
+      case LayoutKind::softmax:
+        merge_region(*device_.team, target, source);
+        break;
+    }
+  }
+
+  // K then V of the transfer's positions, heads and dims, as f32. New tokens come from the
+  // projected k and v, earlier ones from the cache.
+  void pack_kv(const Transfer& transfer, float* to) {
+    const auto request = static_cast<std::size_t>(transfer.box.request);
+    const RequestLengths lengths = step_.input.lengths[request];
+    const std::int64_t past = lengths.kv_len - lengths.q_len;
+    for (const std::size_t which : {0, 1}) {
+      const Region target = dense(to + static_cast<std::int64_t>(which) * transfer.box.elements(),
+                                  transfer.box, false);
+      if (transfer.input == 0) {
+        const ValueId value = node_.inputs[which];
+        const std::size_t part = part_of(value, transfer.source);
+        copy_region(target, region_of(step_.bound(value).buffers[transfer.source],
+                                      device_.values[index_of(value)].parts[part].data(), nullptr,
+                                      transfer.box, past));
+      } else {
+        read_cache(transfer, which == 0, target);
+      }
+    }
+  }
+
+  void read_cache(const Transfer& transfer, bool keys, const Region& target) {
+    const ResolvedBox& box = transfer.box;
+    const SequenceId sequence = step_.input.sequences[static_cast<std::size_t>(box.request)];
+    const KvStrip* strip = device_.kv.find(sequence, node_.layer, box.head, box.dim, box.token);
+    CHECK(strip != nullptr, "the cache before the step is where the plan says");
+    const KvStrip::Shape& shape = strip->shape();
+    kernel::read_kv(keys ? strip->keys(box.token) : strip->values(box.token),
+                    {.first_position = box.token.begin,
+                     .rows = box.token.size(),
+                     .first_head = box.head.begin - shape.heads.begin,
+                     .num_heads = box.head.size(),
+                     .first_dim = box.dim.begin - shape.dims.begin,
+                     .head_dim = box.dim.size()},
+                    target.data, target.row_stride);
+  }
+
+  void unpack_kv(const Transfer& transfer, const float* from) {
+    const ResolvedBox& box = transfer.box;
+    const BoundBuffer& cache = step_.bound(node_.outputs[0]).buffers[transfer.target];
+    CHECK(box.dim == cache.dim, "K and V arrive with all the dimensions of their strip");
+    KvStrip& strip =
+        device_.kv.strip(step_.input.sequences[static_cast<std::size_t>(box.request)], node_.layer,
+                         {.heads = cache.head, .dims = cache.dim, .dtype = step_.plan->kv_dtype});
+    strip.reserve(box.token);
+    const std::int64_t width = box.head.size() * box.dim.size();
+    for (const std::size_t which : {0, 1}) {
+      kernel::write_kv(
+          *device_.team,
+          {.source = from + static_cast<std::int64_t>(which) * box.elements(),
+           .source_row_stride = width,
+           .rows = box.token.size(),
+           .num_heads = box.head.size(),
+           .head_dim = box.dim.size(),
+           .first_position_of_rows = box.token.begin,
+           .first_head = box.head.begin - cache.head.begin},
+          which == 0 ? strip.mutable_keys(box.token) : strip.mutable_values(box.token));
+    }
+  }
+
+  const StepView& step_;
+  DeviceState& device_;
+  const Node& node_;
+  LayoutKind kind_;
+  std::vector<PooledBuffer>
+      merged_lse_;  // Of whole targets of partial attention, while terms are merged.
+};
+
+const std::vector<DeviceId>* group_with(const RedistributionPlan& movement, DeviceId device) {
+  for (const CollectiveGroup& group : movement.groups) {
+    if (std::ranges::binary_search(group.members, device)) return &group.members;
+  }
+  return nullptr;
+}
+
+std::span<const std::byte> bytes_of(const float* data, std::int64_t floats) {
+  return std::as_bytes(std::span(data, static_cast<std::size_t>(floats)));
+}
+
+const float* floats_of(std::span<const std::byte> bytes) {
+  return reinterpret_cast<const float*>(
+      bytes.data());  // NOLINT(cppcoreguidelines-pro-type-reinterpret-cast)
+}
+
+}  // namespace
+
+void copy_local(const StepView& step, DeviceState& device, const Node& node) {
+  Parts parts(step, device, node);
+  const auto id = static_cast<NodeId>(&node - step.plan->nodes.data());
+  for (const Transfer& transfer : transfers_of(step.plan.plan(), id, step.input.lengths)) {
+    if (transfer.to == device.id) parts.copy_within(transfer);
+  }
+}
+
+CommTask::CommTask(const StepView& step, DeviceState& device, NodeId node, std::uint64_t tag)
+    : step_(step), plan_(step.plan.plan()), device_(device), node_(plan_.at(node)), tag_(tag) {}
+
+void CommTask::begin() {
+  if (node_.kind != OpKind::kv_copy) device_.allocate(step_, node_.outputs[0]);
+  const bool sums = step_.bound(node_.inputs[0]).kind == LayoutKind::sum;
+  if (node_.kind == OpKind::all_reduce && sums) {
+    const RedistributionPlan movement =
+        classify(plan_.layout_of(node_.inputs[0]), plan_.layout_of(node_.outputs[0]));
+    const auto* members = group_with(movement, device_.id);
+    CHECK(members != nullptr, "every member of an all-reduce is in one of its groups");
+    begin_all_reduce(*members);
+  } else {
+    begin_transfers();
+  }
+  start_exchange();
+}
+
+void CommTask::start_exchange() {
+  device_.communicator->start(tag_, outgoing_, incoming_);
+  phase_ = Phase::reading;
+}
+
+void CommTask::begin_transfers() {
+  const auto id = static_cast<NodeId>(&node_ - plan_.nodes.data());
+  for (const Transfer& transfer : transfers_of(plan_, id, step_.input.lengths)) {
+    if (transfer.from == device_.id || transfer.to == device_.id) transfers_.push_back(transfer);
+  }
+  Parts parts(step_, device_, node_);
+  std::map<DeviceId, std::vector<const Transfer*>> to;
+  std::map<DeviceId, std::int64_t> from;
+  for (const Transfer& transfer : transfers_) {
+    if (transfer.from == transfer.to) continue;
+    if (transfer.from == device_.id) to[transfer.to].push_back(&transfer);
+    if (transfer.to == device_.id) from[transfer.from] += parts.floats_of(transfer);
+  }
+  for (const auto& [peer, list] : to) {
+    if (list.size() == 1) {
+      if (const float* data = parts.in_place(*list.front())) {
+        outgoing_.push_back({.to = peer, .bytes = bytes_of(data, parts.floats_of(*list.front()))});
+        continue;
+      }
+    }
+    std::int64_t floats = 0;
+    for (const Transfer* transfer : list) floats += parts.floats_of(*transfer);
+    PooledBuffer& packed = packed_.emplace_back(device_.pool.take(floats));
+    outgoing_.push_back({.to = peer, .bytes = bytes_of(packed.data(), floats)});
+    float* out = packed.data();
+    for (const Transfer* transfer : list) {
+      parts.pack(*transfer, out);
+      out += parts.floats_of(*transfer);
+    }
+  }
+  for (const auto& [peer, floats] : from) {
+    incoming_.push_back({.from = peer, .size = static_cast<std::size_t>(floats) * sizeof(float)});
+  }
+}
+
+void CommTask::begin_all_reduce(const std::vector<DeviceId>& members) {
+  is_all_reduce_ = true;
+  const auto rank = std::ranges::lower_bound(members, device_.id) - members.begin();
+  const BoundLayout& bound = step_.bound(node_.inputs[0]);
+  const std::int64_t elements =
+      bound.buffers[bound.by_device[index_of(device_.id)].front()].elements();
+  all_reduce_ = {.members = members,
+                 .rank = static_cast<std::size_t>(rank),
+                 .elements = elements,
+                 .one_shot = members.size() == 2 ||
+                             elements * static_cast<std::int64_t>(sizeof(float)) <= kOneShotBytes};
+  const float* input = device_.values[index_of(node_.inputs[0])].parts.front().data();
+  const auto n = static_cast<std::int64_t>(members.size());
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    if (i == all_reduce_.rank) continue;
+    // In one shot everything goes to everybody; otherwise the part that the other reduces.
+    const Interval whole = {.begin = 0, .end = elements};
+    const Interval theirs =
+        all_reduce_.one_shot ? whole : even_part(elements, static_cast<std::int64_t>(i), n);
+    const Interval mine = all_reduce_.one_shot ? whole : even_part(elements, rank, n);
+    outgoing_.push_back({.to = members[i], .bytes = bytes_of(input + theirs.begin, theirs.size())});
+    incoming_.push_back(
+        {.from = members[i], .size = static_cast<std::size_t>(mine.size()) * sizeof(float)});
+  }
+}
+
+void CommTask::begin_hand_round() {
+  all_reduce_.handing_round = true;
+  outgoing_.clear();
+  incoming_.clear();
+  const auto n = static_cast<std::int64_t>(all_reduce_.members.size());
+  const float* output = device_.values[index_of(node_.outputs[0])].parts.front().data();
+  const Interval mine =
+      even_part(all_reduce_.elements, static_cast<std::int64_t>(all_reduce_.rank), n);
+  for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
+    if (i == all_reduce_.rank) continue;
+    const Interval theirs = even_part(all_reduce_.elements, static_cast<std::int64_t>(i), n);
+    outgoing_.push_back(
+        {.to = all_reduce_.members[i], .bytes = bytes_of(output + mine.begin, mine.size())});
+    incoming_.push_back({.from = all_reduce_.members[i],
+                         .size = static_cast<std::size_t>(theirs.size()) * sizeof(float)});
+  }
+  start_exchange();
+}
+
+bool CommTask::progress() {
+  if (phase_ == Phase::reading && device_.communicator->arrived()) {
+    arrived_ = true;
+    consume();
+    device_.communicator->finish();
+    phase_ = Phase::draining;
+    return true;
+  }
+  if (phase_ == Phase::draining && device_.communicator->over()) {
+    if (is_all_reduce_ && !all_reduce_.one_shot && !all_reduce_.handing_round) {
+      begin_hand_round();
+    } else {
+      packed_.clear();
+      phase_ = Phase::over;
+    }
+    return true;
+  }
+  return false;
+}
+
+void CommTask::consume() {
+  for (const IncomingMessage& message : incoming_)
+    received_bytes_ += static_cast<std::int64_t>(message.size);
+  if (is_all_reduce_) {
+    consume_all_reduce();
+  } else {
+    consume_transfers();
+  }
+}
+
+void CommTask::consume_all_reduce() {
+  float* const output = device_.values[index_of(node_.outputs[0])].parts.front().data();
+  const float* const input = device_.values[index_of(node_.inputs[0])].parts.front().data();
+  const auto n = static_cast<std::int64_t>(all_reduce_.members.size());
+  const auto message_of = [&](std::size_t member) {
+    return floats_of(
+        device_.communicator->message(member < all_reduce_.rank ? member : member - 1));
+  };
+  if (all_reduce_.handing_round) {
+    for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
+      if (i == all_reduce_.rank) continue;
+      const Interval part = even_part(all_reduce_.elements, static_cast<std::int64_t>(i), n);
+      std::memcpy(output + part.begin, message_of(i),
+                  static_cast<std::size_t>(part.size()) * sizeof(float));
+    }
+    return;
+  }
+  const Interval part =
+      all_reduce_.one_shot
+          ? Interval{.begin = 0, .end = all_reduce_.elements}
+          : even_part(all_reduce_.elements, static_cast<std::int64_t>(all_reduce_.rank), n);
+  // In the order of ranks, so that all members add the same way.
+  std::vector<const float*> terms;
+  for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
+    terms.push_back(i == all_reduce_.rank ? input + part.begin : message_of(i));
+  }
+  kernel::sum(*device_.team, terms,
+              std::span(output + part.begin, static_cast<std::size_t>(part.size())));
+}
+
+void CommTask::consume_transfers() {
+  Parts parts(step_, device_, node_);
+  parts.clear_targets();
+  std::map<DeviceId, const float*> cursors;
+  for (std::size_t i = 0; i < incoming_.size(); ++i) {
+    cursors[incoming_[i].from] = floats_of(device_.communicator->message(i));
+  }
+  for (const Transfer& transfer : transfers_) {
+    if (transfer.to != device_.id) continue;
+    if (transfer.from == device_.id) {
+      parts.copy_within(transfer);
+      continue;
+    }
+    const float*& cursor = cursors[transfer.from];
+    parts.unpack(transfer, cursor);
+    cursor += parts.floats_of(transfer);
+  }
+}
+
+}  // namespace weir

@@ -1,0 +1,72 @@
+#pragma once
+// Redistributions on one device: copies within it, and the exchange with other devices that a
+// communication node stands for.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "exec/device_state.h"
+#include "plan/transfers.h"
+
+namespace weir {
+
+// Transfers inside the device, for nodes whose outputs are allocated (slice).
+void copy_local(const StepView& step, DeviceState& device, const Node& node);
+
+// One communication node on one device, as a state machine that never blocks: begin() once, then
+// progress() until it says that it is over. Partial sums are folded in the order of their terms, so
+// every device gets the same bits.
+class CommTask {
+ public:
+  // `transfers`: of the node for this step, the same on all devices.
+  CommTask(const StepView& step, DeviceState& device, NodeId node, std::uint64_t tag);
+
+  // Allocates the outputs and offers what this device has to give. Throws std::bad_alloc when
+  // memory runs out.
+  void begin();
+  // Goes as far as it can; true if anything happened.
+  bool progress();
+  [[nodiscard]] bool over() const { return phase_ == Phase::over; }
+  [[nodiscard]] bool has_arrived() const {
+    return arrived_;
+  }  // All partners were there at least once.
+  [[nodiscard]] std::int64_t received_bytes() const { return received_bytes_; }
+
+ private:
+  enum class Phase { reading, draining, over };
+
+  // All-reduce of one box: parts are reduced each by one member, then handed round.
+  struct AllReduce {
+    std::vector<DeviceId> members;
+    std::size_t rank = 0;
+    std::int64_t elements = 0;
+    bool one_shot = false;  // Everybody sends everything: fewer rounds, for small messages.
+    bool handing_round = false;
+  };
+
+  void begin_transfers();
+  void begin_all_reduce(const std::vector<DeviceId>& members);
+  void begin_hand_round();
+  void consume();
+  void consume_transfers();
+  void consume_all_reduce();
+  void start_exchange();
+
+  const StepView& step_;
+  const Plan& plan_;
+  DeviceState& device_;
+  const Node& node_;
+  std::uint64_t tag_;
+  Phase phase_ = Phase::reading;
+  bool arrived_ = false;
+  std::int64_t received_bytes_ = 0;
+  bool is_all_reduce_ = false;
+  AllReduce all_reduce_;
+  std::vector<Transfer> transfers_;  // To or from this device.
+  std::vector<PooledBuffer> packed_;
+  std::vector<OutgoingMessage> outgoing_;
+  std::vector<IncomingMessage> incoming_;
+};
+
+}  // namespace weir

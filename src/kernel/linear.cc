@@ -1,0 +1,327 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <functional>
+
+#include "base/check.h"
+#include "kernel/kernel.h"
+#include "kernel/panel.h"
+#include "kernel/scratch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernel/linear.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernel/tile-inl.h"
+
+#ifndef WEIR_KERNEL_LINEAR_ONCE
+#define WEIR_KERNEL_LINEAR_ONCE
+namespace weir::kernel {
+namespace {
+
+// One worker's part of one call: these rows times these panels.
+struct LinearBlock {
+  ConstMatrix x;
+  const PackedWeights::Impl* weights = nullptr;
+  std::span<const float> bias;
+  Matrix out;
+  std::int64_t row_begin = 0;
+  std::int64_t row_end = 0;
+  std::int64_t panel_begin = 0;
+  std::int64_t panel_end = 0;
+};
+
+// Depth of one pass: 512 * 32 values of B, widened to 64 KiB, are read again and again from L2
+// while A streams past, and C is loaded and stored once per 512 steps.
+constexpr std::int64_t kDepth = 512;
+// Rows of copied x: 33 lines apart, which spreads them evenly over the sets of L1 and L2.
+constexpr std::int64_t kRowStride = kDepth + 16;
+// Rows that share one widening of B. 280 rows of 512 values take 560 KiB of L2.
+constexpr std::int64_t kChunkRows = 280;
+
+}  // namespace
+}  // namespace weir::kernel
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::kernel {
+namespace HWY_NAMESPACE {
+
+using LinearLayout = RowsApart<kRowStride>;
+
+// Copies x[begin..end, k..k+depth) to rows kRowStride apart.
+HWY_INLINE void copy_rows(const LinearBlock& block, std::int64_t begin, std::int64_t end,
+                          std::int64_t k, float* to) {
+  const std::int64_t depth = std::min(kDepth, block.x.cols - k);
+  for (std::int64_t row = begin; row < end; ++row) {
+    std::memcpy(to + (row - begin) * kRowStride, block.x.data + row * block.x.row_stride + k,
+                static_cast<std::size_t>(depth) * sizeof(float));
+  }
+}
+
+// Where the products of a panel go: straight to `out`, or, for the last panel of out features that
+// are no multiple of kPanel, to a padded copy of which the valid columns are copied to `out`.
+struct PanelOutput {
+  float* c = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t columns = 0;
+  const float* bias = nullptr;  // [kPanel], or null.
+  HWY_ALIGN float padded_bias[kPanel];
+
+  PanelOutput(const LinearBlock& block, std::int64_t panel, std::int64_t row, float* padded) {
+    const std::int64_t first = panel * kPanel;
+    columns = std::min(kPanel, block.weights->out_features - first);
+    const bool whole = columns == kPanel;
+    c = whole ? block.out.data + row * block.out.row_stride + first : padded;
+    stride = whole ? block.out.row_stride : kPanel;
+    if (block.bias.empty()) return;
+    bias = block.bias.data() + first;
+    if (whole) return;
+    std::fill_n(padded_bias, kPanel, 0.0F);
+    std::copy_n(bias, columns, padded_bias);
+    bias = padded_bias;
+  }
+
+  void finish(const LinearBlock& block, std::int64_t panel, std::int64_t begin,
+              std::int64_t end) const {
+    if (columns == kPanel) return;
+    for (std::int64_t row = begin; row < end; ++row) {
+      std::copy_n(c + (row - begin) * kPanel, columns,
+                  block.out.data + row * block.out.row_stride + panel * kPanel);
+    }
+  }
+};
+
+HWY_INLINE void start_tile(TileOperands& tile, const PanelOutput& output, std::int64_t k) {
+  tile.start_with = k > 0                    ? TileStart::own
+                    : output.bias != nullptr ? TileStart::vector
+                                             : TileStart::zero;
+  tile.start = output.bias;
+}
+
+// Few rows, as when decoding: every weight is used once, so it is widened in registers on its way
+// from memory. Panels lie one after the other and are read as one stream.
+template <class T>
+HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, std::int64_t end) {
+  const std::int64_t rows = end - begin;
+  const std::int64_t in = block.x.cols;
+  const std::int64_t copy_floats = ceil_div(in, kDepth) * rows * kRowStride;
+  Scratch& scratch = worker_scratch();
+  scratch.reserve(Scratch::bytes_of_floats(copy_floats) + Scratch::bytes_of_floats(rows * kPanel));
+  float* const copy = scratch.floats(copy_floats);
+  float* const padded = scratch.floats(rows * kPanel);
+  for (std::int64_t k = 0; k < in; k += kDepth) {
+    copy_rows(block, begin, end, k, copy + k / kDepth * rows * kRowStride);
+  }
+  const auto* const weights = reinterpret_cast<const T*>(block.weights->block.data());
+  const TileProduct product = tile_product_for<LinearLayout, T>(rows);
+  for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    const PanelOutput output(block, panel, begin, padded);
+    for (std::int64_t k = 0; k == 0 || k < in; k += kDepth) {
+      TileOperands tile{.a = copy + k / kDepth * rows * kRowStride,
+                        .b = weights + (panel * in + k) * kPanel,
+                        .depth = std::min(kDepth, in - k),
+                        .c = output.c,
+                        .c_stride = output.stride};
+      start_tile(tile, output, k);
+      product(tile);
+    }
+    output.finish(block, panel, begin, end);
+  }
+}
+
+// The panel's part from k on in f32: in place, or widened into `widened`.
+HWY_INLINE const float* wide_panel(const float* panel, std::int64_t, float*) { return panel; }
+template <class T>
+HWY_INLINE const float* wide_panel(const T* panel, std::int64_t depth, float* widened) {
+  widen(panel, widened, depth * kPanel);
+  return widened;
+}
+
+constexpr std::int64_t kCacheLine = 64;
+
+// The part of a panel that is multiplied after (panel, k): what to bring to L2 meanwhile.
+struct NextPart {
+  const std::byte* at = nullptr;
+  std::int64_t bytes = 0;
+
+  NextPart(const LinearBlock& block, std::int64_t panel, std::int64_t k) {
+    const std::int64_t in = block.x.cols;
+    if (++panel == block.panel_end) {
+      panel = block.panel_begin;
+      k += kDepth;
+    }
+    if (k >= in) return;
+    const std::int64_t size = size_in_bytes(block.weights->dtype);
+    at = block.weights->block.data() + (panel * in + k) * kPanel * size;
+    bytes = std::min(kDepth, in - k) * kPanel * size;
+  }
+
+  // The share of tile `index` of `tiles`.
+  HWY_INLINE void prefetch(std::int64_t index, std::int64_t tiles) const {
+    for (std::int64_t line = round_up(bytes * index / tiles, kCacheLine);
+         line < bytes * (index + 1) / tiles; line += kCacheLine) {
+      __builtin_prefetch(at + line, 0, 2);
+    }
+  }
+};
+
+HWY_INLINE void prefetch_output(const float* c, std::int64_t stride, std::int64_t rows) {
+  for (std::int64_t row = 0; row < rows; ++row) {
+    __builtin_prefetch(c + row * stride, 1, 2);
+    __builtin_prefetch(c + row * stride + kPanel - 1, 1, 2);
+  }
+}
+
+// All tiles of rows times one widened part of a panel.
+HWY_INLINE void multiply_panel(const TileSplit& split, const TileOperands& whole,
+                               const NextPart& next) {
+  for (std::int64_t index = 0; index < split.tiles; ++index) {
+    const std::int64_t row = split.begin(index);
+    const std::int64_t end = split.begin(index + 1);
+    next.prefetch(index, split.tiles);
+    if (index + 1 < split.tiles) {
+      prefetch_output(whole.c + end * whole.c_stride, whole.c_stride, split.begin(index + 2) - end);
+    }
+    TileOperands tile = whole;
+    tile.a += row * kRowStride;
+    tile.c += row * whole.c_stride;
+    tile_product_for<LinearLayout, float>(end - row)(tile);
+  }
+}
+
+template <class T>
+HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std::int64_t end) {
+  const TileSplit split(end - begin);
+  const std::int64_t in = block.x.cols;
+  Scratch& scratch = worker_scratch();
+  scratch.reserve(Scratch::bytes_of_floats(split.rows * kRowStride) +
+                  Scratch::bytes_of_floats(kDepth * kPanel) +
+                  Scratch::bytes_of_floats(split.rows * kPanel));
+  float* const copy = scratch.floats(split.rows * kRowStride);
+  float* const widened = scratch.floats(kDepth * kPanel);
+  float* const padded = scratch.floats(split.rows * kPanel);
+  const auto* const weights = reinterpret_cast<const T*>(block.weights->block.data());
+  for (std::int64_t k = 0; k < in; k += kDepth) {
+    const std::int64_t depth = std::min(kDepth, in - k);
+    copy_rows(block, begin, end, k, copy);
+    for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+      const PanelOutput output(block, panel, begin, padded);
+      TileOperands whole{.a = copy,
+                         .b = wide_panel(weights + (panel * in + k) * kPanel, depth, widened),
+                         .depth = depth,
+                         .c = output.c,
+                         .c_stride = output.stride};
+      start_tile(whole, output, k);
+      multiply_panel(split, whole, NextPart(block, panel, k));
+      if (k + kDepth >= in) output.finish(block, panel, begin, end);
+    }
+  }
+}
+
+template <class T>
+HWY_INLINE void multiply(const LinearBlock& block) {
+  const std::int64_t rows = block.row_end - block.row_begin;
+  if (rows <= kTileRows || block.x.cols == 0) {
+    for (std::int64_t row = block.row_begin; row < block.row_end; row += kTileRows) {
+      multiply_few_rows<T>(block, row, std::min<std::int64_t>(row + kTileRows, block.row_end));
+    }
+    return;
+  }
+  const std::int64_t chunks = ceil_div(rows, kChunkRows);
+  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+    multiply_chunk<T>(block, block.row_begin + rows * chunk / chunks,
+                      block.row_begin + rows * (chunk + 1) / chunks);
+  }
+}
+
+void MultiplyBlock(const LinearBlock& block) {
+  switch (block.weights->dtype) {
+    case DType::f32:
+      return multiply<float>(block);
+    case DType::bf16:
+      return multiply<Bf16>(block);
+    case DType::f16:
+      return multiply<F16>(block);
+  }
+}
+
+int TileRows() { return kTileRows; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir::kernel
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::kernel {
+namespace {
+
+HWY_EXPORT(MultiplyBlock);
+HWY_EXPORT(TileRows);
+
+// How the team is spread over rows and panels.
+struct Grid {
+  std::int64_t over_rows = 1;
+  std::int64_t over_panels = 1;
+};
+
+// The grid whose largest block is cheapest. Per step of depth a tile of h rows costs h cycles
+// (two vectors in one row, two multiply-adds a cycle); besides, each value of x is copied (about a
+// quarter of a cycle) by every worker of its row, and each value of a panel is widened (32 values
+// in some 4 cycles) by every worker of its column. A single tile of rows is bound by reading
+// weights.
+Grid choose_grid(int workers, std::int64_t rows, std::int64_t panels, std::int64_t tile_rows) {
+  if (rows <= tile_rows)
+    return {.over_rows = 1, .over_panels = std::min<std::int64_t>(workers, panels)};
+  Grid best;
+  double best_cost = std::numeric_limits<double>::infinity();
+  for (std::int64_t over_rows = 1; over_rows <= workers; ++over_rows) {
+    const Grid grid{.over_rows = std::min(over_rows, ceil_div(rows, tile_rows)),
+                    .over_panels = std::min(workers / over_rows, panels)};
+    const auto block_rows = static_cast<double>(ceil_div(rows, grid.over_rows));
+    const auto block_panels = static_cast<double>(ceil_div(panels, grid.over_panels));
+    const double cost = block_rows * block_panels + 0.25 * block_rows + 4 * block_panels;
+    if (cost < best_cost) {
+      best_cost = cost;
+      best = grid;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<const float> bias,
+            Matrix out) {
+  const PackedWeights::Impl& packed = weights.impl();
+  CHECK(x.cols == packed.in_features && out.cols == packed.out_features && x.rows == out.rows,
+        "shapes of a linear layer agree");
+  if (out.rows == 0 || out.cols == 0) return;
+  const Grid grid =
+      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(TileRows)());
+  const auto part = [&](int worker) {
+    const std::int64_t row_part = worker / grid.over_panels;
+    const std::int64_t panel_part = worker % grid.over_panels;
+    if (row_part >= grid.over_rows) return;
+    HWY_DYNAMIC_DISPATCH(MultiplyBlock)
+    (LinearBlock{.x = x,
+                 .weights = &packed,
+                 .bias = bias,
+                 .out = out,
+                 .row_begin = x.rows * row_part / grid.over_rows,
+                 .row_end = x.rows * (row_part + 1) / grid.over_rows,
+                 .panel_begin = packed.panels() * panel_part / grid.over_panels,
+                 .panel_end = packed.panels() * (panel_part + 1) / grid.over_panels});
+  };
+  // Below about 10 us of arithmetic on one core the team is not worth waking.
+  constexpr std::int64_t kAloneBelow = std::int64_t{1} << 19U;  // Multiply-adds.
+  if (x.rows * x.cols * out.cols < kAloneBelow && grid.over_rows * grid.over_panels > 1) {
+    for (int worker = 0; worker < grid.over_rows * grid.over_panels; ++worker) part(worker);
+    return;
+  }
+  team.run(std::ref(part));
+}
+
+}  // namespace weir::kernel
+#endif

@@ -1,0 +1,56 @@
+#pragma once
+// Memory that kernels work in. Every thread keeps its own, grown to the largest request so far, so
+// that calls in the steady state allocate nothing.
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace weir::kernel {
+
+// A block of memory aligned to a cache line, and to a huge page (which it then asks for) where it
+// is larger than one.
+class Block {
+ public:
+  Block() = default;
+  explicit Block(std::size_t bytes);
+  ~Block();
+  Block(Block&& other) noexcept { swap(other); }
+  Block& operator=(Block&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  [[nodiscard]] std::byte* data() const { return data_; }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(Block& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+// A block that several arrays are cut from. `reserve` invalidates what was cut before.
+class Scratch {
+ public:
+  void reserve(std::size_t bytes);
+  // `count` uninitialised values, aligned to a cache line; within what was reserved.
+  float* floats(std::int64_t count);
+
+  // Bytes that `floats(count)` uses up.
+  static std::size_t bytes_of_floats(std::int64_t count);
+
+ private:
+  Block block_;
+  std::size_t used_ = 0;
+};
+
+// The calling thread's scratch for its own part of a kernel.
+Scratch& worker_scratch();
+// The calling thread's scratch for what the team shares during one call that this thread makes.
+Scratch& call_scratch();
+
+}  // namespace weir::kernel

@@ -53,22 +53,6 @@ Box normalised(Box box, const Box& domain, std::int64_t batch_size, std::int64_t
   return box;
 }
 
-// Every buffer has summed up all terms, in one piece or several: the partials are wholes.
-bool has_all_terms(const Layout& layout, const Box& all_terms) {
-  for (const Buffer& buffer : buffers_of(layout)) {
-    Layout terms = {.kind = layout.kind, .pieces = {}};
-    for (const Piece& piece : layout.pieces) {
-      if (Buffer{.device = piece.device, .box = piece.box} == buffer)
-        terms.pieces.push_back({.device = piece.device, .box = {}, .over = piece.over});
-    }
-    const bool complete = terms.pieces.size() == 1
-                              ? terms.pieces.front().over == all_terms
-                              : problems_of(terms, {.box = {}, .over = all_terms}).empty();
-    if (!complete) return false;
-  }
-  return true;
-}
-
 // Writes the plan op by op. `state` of a microbatch is where its chain has got to.
 class Lowering {
  public:
@@ -150,11 +134,12 @@ class Lowering {
                                                                  shape.over_heads, shape.over_dims);
       if (layout.kind == LayoutKind::sum) piece.over.token = Range::of(0, 1);
     }
-    if (layout.kind != LayoutKind::whole && has_all_terms(layout, shape.domain.over)) {
-      Layout whole;
-      for (const Buffer& buffer : buffers_of(layout))
-        whole.pieces.push_back({.device = buffer.device, .box = buffer.box, .over = {}});
-      layout = std::move(whole);
+    // One term that is all of them is the whole.
+    if (layout.kind != LayoutKind::whole &&
+        std::ranges::all_of(layout.pieces,
+                            [&](const Piece& piece) { return piece.over == shape.domain.over; })) {
+      layout.kind = LayoutKind::whole;
+      for (Piece& piece : layout.pieces) piece.over = {};
     }
     return intern_normalised(std::move(layout));
   }

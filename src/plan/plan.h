@@ -106,7 +106,7 @@ enum class LogitsWanted : std::uint8_t { none, last, all };
 
 struct Value {
   Role role = Role::residual;
-  std::int32_t layer = -1;  // -1: before the first or after the last layer.
+  std::int32_t layer = -1;  // -1: the embedding. The logits count to the last layer.
   std::int32_t microbatch = 0;
   LayoutId layout{};
   DType dtype = DType::f32;

@@ -271,11 +271,6 @@ HWY_INLINE void add_range(const AttentionTask& task, KeyRange range, const Strea
   }
 }
 
-// Positions up to the end of the block that holds `position`.
-HWY_INLINE std::int64_t left_in_block(const KvBlocks& kv, std::int64_t position) {
-  return kv.block_size - (position - kv.first_position) % kv.block_size;
-}
-
 HWY_INLINE void attend_in_runs(const AttentionTask& task) {
   const StreamMemory memory(task);
   const AttentionTile& tile = *task.tile;

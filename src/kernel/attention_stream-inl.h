@@ -40,7 +40,7 @@ struct NextRun {
     constexpr std::int64_t kCacheLine = 64;
     if (row >= count) return;
     for (std::int64_t line = 0; line < bytes; line += kCacheLine) {
-      __builtin_prefetch(at + row * stride + line, 0, 2);
+      __builtin_prefetch(at + row * stride + line, 0, 3);
     }
   }
 };

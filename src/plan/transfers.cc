@@ -120,9 +120,9 @@ class TransferList {
     });
   }
 
+  // `filled`: parts that need nothing.
   void fill_whole(std::uint32_t target, DeviceId to, const ResolvedBox& wanted,
-                  const std::vector<Source>& sources) {
-    std::vector<ResolvedBox> filled;
+                  const std::vector<Source>& sources, std::vector<ResolvedBox> filled = {}) {
     const auto take = [&](const Source& source) {
       const ResolvedBox part = intersect(source.box, wanted);
       if (part.elements() == 0) return;
@@ -156,9 +156,16 @@ class TransferList {
     }
     ResolvedBox earlier = wanted;
     earlier.token = weir::intersect(wanted.token, {.begin = 0, .end = past});
-    if (earlier.elements() > 0) {
-      fill_whole(target, to, earlier, sources_of(2 + output_, wanted.request, 0));
+    if (earlier.elements() == 0) return;
+    const std::vector<Source> sources = sources_of(2 + output_, wanted.request, 0);
+    // What lies on the device in the same heads and dims stays where it is.
+    std::vector<ResolvedBox> kept;
+    for (const Source& source : sources) {
+      const bool stays = source.device == to && source.box.head == wanted.head &&
+                         source.box.dim == wanted.dim;
+      if (stays) kept.push_back(intersect(source.box, earlier));
     }
+    fill_whole(target, to, earlier, sources, std::move(kept));
   }
 
   const Plan& plan_;

@@ -1,6 +1,8 @@
 #include "plan/transfers.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <span>
 
 #include "base/check.h"
@@ -134,13 +136,20 @@ class TransferList {
     for (const Source& source : sources) {
       if (source.device == to) take(source);
     }
-    for (std::size_t i = 0; i < sources.size(); ++i) {
+    // Large parts first, so that whole replicas come before slices of them.
+    std::vector<const Source*> others;
+    for (const Source& source : sources) {
+      if (source.device != to) others.push_back(&source);
+    }
+    std::ranges::stable_sort(others, std::greater<>{}, [&](const Source* source) {
+      return intersect(source->box, wanted).elements();
+    });
+    for (const Source* source : others) {
       // The replicas of this part; the receiver's id says whose turn it is.
       std::vector<const Source*> replicas;
-      for (const Source& other : sources) {
-        if (other.box == sources[i].box && other.device != to) replicas.push_back(&other);
-      }
-      if (!replicas.empty()) take(*replicas[index_of(to) % replicas.size()]);
+      std::ranges::copy_if(others, std::back_inserter(replicas),
+                           [&](const Source* other) { return other->box == source->box; });
+      take(*replicas[index_of(to) % replicas.size()]);
     }
   }
 
@@ -161,8 +170,8 @@ class TransferList {
     // What lies on the device in the same heads and dims stays where it is.
     std::vector<ResolvedBox> kept;
     for (const Source& source : sources) {
-      const bool stays = source.device == to && source.box.head == wanted.head &&
-                         source.box.dim == wanted.dim;
+      const bool stays =
+          source.device == to && source.box.head == wanted.head && source.box.dim == wanted.dim;
       if (stays) kept.push_back(intersect(source.box, earlier));
     }
     fill_whole(target, to, earlier, sources, std::move(kept));

@@ -22,6 +22,7 @@
 #include "base/random.h"
 #include "bench/kernel/ceilings.h"
 #include "kernel/kernel.h"
+#include "kernel/scratch.h"
 #include "kernel/team.h"
 
 namespace weir::bench {
@@ -87,12 +88,12 @@ std::vector<float> random_floats(std::int64_t count) {
   return values;
 }
 
-// `count` values of the dtype between -1/2 and 1/2.
-std::vector<std::byte> random_values(DType dtype, std::int64_t count) {
+// `count` values of the dtype between -1/2 and 1/2, in huge pages where there are any.
+kernel::Block random_values(DType dtype, std::int64_t count) {
   Random random(2);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(count * size_in_bytes(dtype)));
-  auto* const halves = reinterpret_cast<std::uint16_t*>(bytes.data());
-  auto* const floats = reinterpret_cast<float*>(bytes.data());
+  kernel::Block block(static_cast<std::size_t>(count * size_in_bytes(dtype)));
+  auto* const halves = reinterpret_cast<std::uint16_t*>(block.data());
+  auto* const floats = reinterpret_cast<float*>(block.data());
   for (std::int64_t i = 0; i < count; ++i) {
     const auto value = static_cast<float>(random.uniform() - 0.5);
     switch (dtype) {
@@ -107,7 +108,7 @@ std::vector<std::byte> random_values(DType dtype, std::int64_t count) {
         break;
     }
   }
-  return bytes;
+  return block;
 }
 
 struct LinearShape {
@@ -119,7 +120,7 @@ struct LinearShape {
 
 void bench_linear(Team& team, LinearShape shape) {
   using kernel::PackedWeights;
-  const std::vector<std::byte> raw = random_values(shape.dtype, shape.in * shape.out);
+  const kernel::Block raw = random_values(shape.dtype, shape.in * shape.out);
   const PackedWeights weights(team, {.data = raw.data(),
                                      .dtype = shape.dtype,
                                      .out_features = shape.out,
@@ -156,8 +157,8 @@ void bench_attention(Team& team, AttentionShape shape) {
   constexpr std::int64_t kBlock = 128;
   const std::int64_t blocks = (shape.keys + kBlock - 1) / kBlock;
   const std::int64_t block_values = kBlock * shape.kv_heads * shape.head_dim;
-  const std::vector<std::byte> keys = random_values(shape.dtype, blocks * block_values);
-  const std::vector<std::byte> values = random_values(shape.dtype, blocks * block_values);
+  const kernel::Block keys = random_values(shape.dtype, blocks * block_values);
+  const kernel::Block values = random_values(shape.dtype, blocks * block_values);
   std::vector<const void*> key_blocks;
   std::vector<const void*> value_blocks;
   for (std::int64_t block = 0; block < blocks; ++block) {
@@ -205,7 +206,7 @@ void bench_attention(Team& team, AttentionShape shape) {
                   shape.q_heads, shape.kv_heads, shape.head_dim, to_string(shape.dtype));
   const auto work = [&] { kernel::attention(team, {&tile, 1}); };
   if (shape.queries == 1) {
-    report_bytes(team, name, static_cast<double>(keys.size() + values.size()), work);
+    report_bytes(team, name, static_cast<double>(keys.bytes() + values.bytes()), work);
   } else {
     // Only pairs that the causal mask lets through count as work.
     const double pairs =

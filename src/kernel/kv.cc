@@ -135,7 +135,7 @@ void write_kv(Team& team, const KvWrite& write, const MutableKvBlocks& blocks) {
         (write.source + row * write.source_row_stride + head * write.head_dim, write.head_dim,
          blocks.dtype, block,
          (write.first_head + head) * blocks.head_stride +
-             (offset % blocks.block_size) * blocks.position_stride);
+             (offset % blocks.block_size) * blocks.position_stride + write.first_dim);
       }
     }
   };

@@ -191,10 +191,10 @@ class Validator {
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       const auto id = static_cast<ValueId>(i);
       const Role role = plan_.values[i].role;
-      if (producers[i] == none && role != Role::kv_cache)
+      if (producers[i] == none && !is_cache(role))
         problem(fmt::format("{}: nothing writes it", name_of(plan_, id)));
       const bool may_be_last =
-          role == Role::logits || role == Role::kv_cache ||
+          role == Role::logits || is_cache(role) ||
           (role == Role::residual && plan_.logits == LogitsWanted::none && is_last_residual(i));
       if (!read[i] && !may_be_last)
         problem(fmt::format("{}: dangling, nothing reads it", name_of(plan_, id)));
@@ -220,7 +220,7 @@ class Validator {
                             index_of(value.layout), to_string(layout.kind), text));
       }
       const bool may_be_sum = value.role == Role::attn_branch || value.role == Role::ffn_branch ||
-                              value.role == Role::residual;
+                              value.role == Role::residual || value.role == Role::scores;
       if ((layout.kind == LayoutKind::sum && !may_be_sum) ||
           (layout.kind == LayoutKind::softmax && value.role != Role::attention)) {
         problem(fmt::format("{}: a {} cannot be held as {} partials",
@@ -318,18 +318,20 @@ class Validator {
   void check_layers() {
     using enum OpKind;
     const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
-    constexpr OpKind kOnce[] = {attn_norm, qkv_proj, rope,       attention, o_proj,
+    constexpr OpKind kOnce[] = {attn_norm, qkv_proj, rope,       o_proj,
                                 ffn_norm,  ffn_up,   activation, ffn_down};
     std::map<OpKind, std::vector<std::uint32_t>> counts;  // By microbatch * layers + layer.
     std::vector<std::uint32_t> appends(plan_.microbatches.size() * layers, 0);
+    std::vector<std::uint32_t> tiles(appends.size(), 0);
     for (const Node& node : plan_.nodes) {
       if (node.layer < 0) continue;
       const std::size_t slot =
           static_cast<std::size_t>(node.microbatch) * layers + static_cast<std::size_t>(node.layer);
-      if (node.kind == kv_append || node.kind == kv_copy) {
+      if (writes_state(node.kind)) {
         ++appends[slot];
         continue;
       }
+      if (node.kind == OpKind::attention || node.kind == attend_scores) ++tiles[slot];
       auto& of_kind = counts[node.kind];
       if (of_kind.empty()) of_kind.assign(plan_.microbatches.size() * layers, 0);
       ++of_kind[slot];
@@ -347,6 +349,13 @@ class Validator {
     for (const OpKind kind : kOnce) expect(counts[kind], to_string(kind), 1);
     expect(counts[add], to_string(add), 2);
     expect(appends, "kv_append or kv_copy", 1);
+    // At least one; the tiling of attention's layouts says whether they are all there.
+    for (std::size_t slot = 0; slot < tiles.size(); ++slot) {
+      if (tiles[slot] == 0) {
+        problem(fmt::format("layer {} of microbatch {}: found no attention op", slot % layers,
+                            slot / layers));
+      }
+    }
     check_ends();
   }
 

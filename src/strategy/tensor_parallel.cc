@@ -47,12 +47,21 @@ LayerLayouts tensor_parallel_layer(const ModelSpec& model, std::span<const Devic
     box.dim = range_of(even_part(model.intermediate_size, rank, tp));
     return box;
   };
+  const Layout cache = split(group, kv_heads);
   return {.residual = replicated(group, rows),
           .q = split(group, q_heads),
           .kv = split(group, kv_heads),
-          .cache_before = split(group, kv_heads),
-          .cache = split(group, kv_heads),
+          .k_cache_before = cache,
+          .v_cache_before = cache,
+          .k_cache = cache,
+          .v_cache = cache,
+          .rounds = {{.k_cache = cache,
+                      .v_cache = cache,
+                      .attention = split(group, q_heads),
+                      .scores = {},
+                      .scores_complete = {}}},
           .attention = split(group, q_heads),
+          .attention_via = {},
           .attention_out = split(group, q_heads),
           .ffn_hidden = split(group, columns)};
 }

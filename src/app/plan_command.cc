@@ -104,9 +104,13 @@ class PlanCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
+    const bool json_to_stdout = options_.json == "-";
+    Status paths = check_output_path("--dot", options_.dot);
+    if (paths) paths = check_output_path("--svg", options_.svg);
+    if (paths && !json_to_stdout) paths = check_output_path("--json", options_.json);
+    if (!paths) return tl::unexpected(paths.error());
     auto plan = options_.in ? read_plan() : make_plan();
     if (!plan) return tl::unexpected(plan.error());
-    const bool json_to_stdout = options_.json == "-";
     if (json_to_stdout) {
       print(plan_to_json_text(plan->plan()));
     } else {

@@ -128,8 +128,10 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
   add([](auto& c) { c.prefill_chunk = 64; });
   add([](auto& c) { c.kv_dtype = DType::f32; });
   for (const auto& [name, value] : instance.options) add([&](auto& c) { c.options.erase(name); });
-  for (const auto& [name, value] : instance.options) add([&](auto& c) { c.options[name] = std::to_string(1); });
-  for (const auto& [name, value] : instance.options) add([&](auto& c) { c.options[name] = std::to_string(2); });
+  for (const auto& [name, value] : instance.options)
+    add([&](auto& c) { c.options[name] = std::to_string(1); });
+  for (const auto& [name, value] : instance.options)
+    add([&](auto& c) { c.options[name] = std::to_string(2); });
   add([](auto& c) { c.model.num_layers = std::max<std::int64_t>(1, c.model.num_layers - 1); });
   add([](auto& c) { c.model.num_q_heads = c.model.num_kv_heads; });
   add([](auto& c) { c.model.num_q_heads /= c.model.num_kv_heads, c.model.num_kv_heads = 1; });
@@ -163,7 +165,7 @@ std::optional<EquivalenceCase> draw_case(Random& random) {
         {.prompt_len = random.integer(1, 48), .new_tokens = random.integer(0, 5)});
   }
   const auto known = strategies();
-  for (int attempt = 0; attempt < 100; ++attempt) {
+  for (int attempt = 0; attempt < 2000; ++attempt) {
     const StrategyEntry& strategy = known[static_cast<std::size_t>(
         random.integer(0, static_cast<std::int64_t>(known.size()) - 1))];
     if (strategy.name == "single") continue;

@@ -37,7 +37,7 @@ struct EquivalenceCase {
 inline constexpr std::int64_t kMostCaseDevices = 8;
 
 // Any model, batch and strategy but `single`; options are drawn again until the strategy accepts
-// them. nullopt where it accepts none of a hundred.
+// them. nullopt where it accepts none of two thousand.
 [[nodiscard]] std::optional<EquivalenceCase> draw_case(Random& random);
 
 [[nodiscard]] std::string to_string(const EquivalenceCase& instance);

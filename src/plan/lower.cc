@@ -527,28 +527,6 @@ std::vector<Phase> in_microbatch_order(std::int64_t num_microbatches, std::int64
   return order;
 }
 
-std::vector<Phase> in_interleaved_order(std::int64_t num_microbatches, std::int64_t num_layers) {
-  std::vector<Phase> order;
-  order.reserve(static_cast<std::size_t>(num_microbatches * (1 + 4 * num_layers)));
-  const auto add = [&order](std::int32_t microbatch, std::int32_t layer,
-                            std::initializer_list<Part> parts) {
-    for (const Part part : parts) {
-      order.push_back({.microbatch = microbatch, .layer = layer, .part = part});
-    }
-  };
-  for (std::int32_t microbatch = 0; microbatch < num_microbatches; ++microbatch) {
-    add(microbatch, -1, {Part::embed});
-    add(microbatch, 0, {Part::project, Part::attend});
-  }
-  for (std::int32_t layer = 0; layer < num_layers; ++layer) {
-    for (std::int32_t microbatch = 0; microbatch < num_microbatches; ++microbatch) {
-      add(microbatch, layer, {Part::output, Part::ffn});
-      if (layer + 1 < num_layers) add(microbatch, layer + 1, {Part::project, Part::attend});
-    }
-  }
-  return order;
-}
-
 std::size_t hash_of(const StepLayouts& layouts) {
   std::size_t seed = layouts.order.size();
   const auto mix = [&seed](std::size_t value) {

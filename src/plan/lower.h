@@ -88,11 +88,6 @@ struct StepLayouts {
 };
 [[nodiscard]] std::size_t hash_of(const StepLayouts& layouts);
 
-// Layer by layer, microbatches in turn: while one's attention is elsewhere, the next one's
-// projections and the last one's FFN are done.
-[[nodiscard]] std::vector<Phase> in_interleaved_order(std::int64_t num_microbatches,
-                                                      std::int64_t num_layers);
-
 // One microbatch after the other, each from the embedding to the logits. With stages on different
 // devices this is a pipeline: a stage starts the next microbatch as soon as it has handed on the
 // last.

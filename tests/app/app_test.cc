@@ -192,7 +192,7 @@ TEST_F(App, RefusesPromptsThatTheModelCannotRead) {
 
 TEST_F(App, RefusesARunThatWillNotFitIntoMemory) {
   json cluster = json_of({"devices", "-c", "local:1x1", "--json"});
-  cluster["device_types"][0]["memory_gib"] = 0.002;
+  cluster["device_types"].front()["memory_gib"] = 0.002;
   const std::string small = write("small.json", cluster.dump());
   const auto run = [&](const std::string& num_tokens) {
     return Arguments{"run", "-m", tiny(), "-p", "x", "-c", small, "-n", num_tokens, "--json"};

@@ -1,5 +1,7 @@
 #include "engine/generate.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "engine/check.h"
@@ -169,6 +171,39 @@ TEST_F(Generate, PlansOnceForAllDecodeSteps) {
   // Prefill with logits, decode.
   EXPECT_EQ(generation.planning.plans, 2);
   EXPECT_GE(generation.planning.lookups, 40);
+}
+
+// Half of the steps spend less.
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
+TEST(Law9Planning, ADecodeStepSpendsUnderOnePercentOfItsTimeOnPlanning) {
+  ModelSpec spec = small_model_spec();  // Widened until a step takes as long as a small real one.
+  spec.hidden_size = 256;
+  spec.intermediate_size = 1024;
+  const SmallModel model(spec);
+  for (const OptionValues& degrees :
+       {OptionValues{{"tp", "2"}}, OptionValues{{"tp", "1"}, {"pp", "2"}}}) {
+    SmallRun split(model, "tp_pp", degrees);
+    const std::vector<GenerationRequest> requests = {
+        {.prompt = random_prompt(spec, 8, 1), .max_new_tokens = 60}};
+    const auto generation = split.generator().run(requests, {.record_tasks = false});
+    ASSERT_TRUE(generation) << generation.error().message;
+    std::vector<double> planning;
+    std::vector<double> running;
+    for (std::size_t i = 0; i < generation->timeline.steps.size(); ++i) {
+      const StepRecord& step = generation->timeline.steps[i];
+      if (step.prefill) continue;
+      planning.push_back(to_seconds(generation->planning_times[i]));
+      running.push_back(to_seconds(step.end - step.start));
+    }
+    ASSERT_EQ(planning.size(), 59U);
+    EXPECT_LT(median(planning), 0.01 * median(running)) << split.label();
+    EXPECT_EQ(generation->planning.plans, 2);
+  }
 }
 
 TEST_F(Generate, ReleasesTheCacheOfEveryRequest) {

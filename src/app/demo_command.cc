@@ -115,6 +115,8 @@ class DemoCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
+    if (auto checked = check_output_path("--trace", trace_path_); !checked)
+      return tl::unexpected(checked.error());
     const auto folder = ModelFolder::make(keep_);
     if (!folder) return tl::unexpected(folder.error());
     if (auto written = write_recall_model(folder->path(), DType::f32, {.seed = seed_}); !written)

@@ -141,29 +141,29 @@ void add_examples(CLI::App& app, const std::string& examples) {
 
 Error describe(const CLI::ParseError& error, const CLI::App& app) {
   const CLI::App& leaf = parsed_leaf(app);
-  const std::vector<std::string> extras = app.remaining(true);
+  const std::string what = error.what();
+  const std::string help = fmt::format("(see `{} --help`)", path_of(leaf));
   const auto wrong = [](std::string message) {
     return Error{.kind = ErrorKind::invalid_input, .message = std::move(message)};
   };
-  if (error.get_name() == "RequiredError" || error.get_name() == "ExtrasError") {
-    const std::string commands = names_of_subcommands(leaf);
-    if (!commands.empty()) {
-      const std::string found = extras.empty() ? "none" : extras.front();
-      return wrong(fmt::format("command: found {}, allowed one of: {}", found, commands));
-    }
+  const std::vector<std::string> extras = app.remaining(true);
+  const auto code = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  const std::string commands = names_of_subcommands(leaf);
+  if (!commands.empty() &&
+      (code == CLI::ExitCodes::RequiredError || code == CLI::ExitCodes::ExtrasError)) {
+    return wrong(fmt::format("command: found {}, allowed one of: {}",
+                             extras.empty() ? "none" : extras.front(), commands));
   }
-  const std::string help = fmt::format("(see `{} --help`)", path_of(leaf));
-  const std::string what = error.what();
-  if (error.get_name() == "RequiredError") {
-    return wrong(
-        fmt::format("{}: found nothing, allowed a value {}", what.substr(0, what.find(' ')), help));
-  }
-  if (error.get_name() == "ExtrasError" && !extras.empty()) {
+  if (code == CLI::ExitCodes::ExtrasError && !extras.empty()) {
     return wrong(fmt::format("{}: found an unknown {}, allowed what {} has {}", extras.front(),
                              extras.front().starts_with("-") ? "option" : "argument", path_of(leaf),
                              help));
   }
-  if (error.get_name() == "ArgumentMismatch") {
+  if (code == CLI::ExitCodes::RequiredError) {  // "--model is required"
+    return wrong(
+        fmt::format("{}: found nothing, allowed a value {}", what.substr(0, what.find(' ')), help));
+  }
+  if (code == CLI::ExitCodes::ArgumentMismatch) {  // "--model: 1 required TEXT missing"
     return wrong(fmt::format("{}: found another number of values than the one that is allowed {}",
                              what.substr(0, what.find(':')), help));
   }

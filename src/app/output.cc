@@ -1,6 +1,7 @@
 #include "app/output.h"
 
 #include <cstdio>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -40,6 +41,18 @@ ExitCode print_error(const Error& error) {
 Status flush_output() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
   return run_failed("stdout: found that not all output could be written, allowed no loss");
+}
+
+Status check_output_path(std::string_view flag, const std::optional<std::string>& path) {
+  if (!path) return {};
+  std::error_code ignored;
+  const auto folder = std::filesystem::absolute(*path).parent_path();
+  if (!path->empty() && std::filesystem::is_directory(folder, ignored) &&
+      !std::filesystem::is_directory(*path, ignored)) {
+    return {};
+  }
+  return invalid_input(fmt::format("{}: found {}, allowed a file in an existing folder", flag,
+                                   path->empty() ? "an empty path" : *path));
 }
 
 ProgressLine::ProgressLine(Shown shown)

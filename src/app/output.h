@@ -3,6 +3,7 @@
 // somebody watches.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,11 @@ void print_json(const nlohmann::json& document);
 ExitCode print_error(const Error& error);
 // Everything printed has arrived; an error where it could not be written.
 [[nodiscard]] Status flush_output();
+
+// Refuses a path whose folder does not exist, before the work whose result is to be written there.
+// `flag` is what the message calls it.
+[[nodiscard]] Status check_output_path(std::string_view flag,
+                                       const std::optional<std::string>& path);
 
 // One line on stderr that is overwritten by the next, and removed at the end.
 class ProgressLine {

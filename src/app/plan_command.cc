@@ -54,11 +54,12 @@ Status write_svg(const std::string& dot_text, const std::string& path) {
                                                   path.c_str(), input.c_str(), nullptr};
     pid_t child = 0;
     int exit_status = -1;
-    const int error = posix_spawnp(
-        &child, "dot", nullptr, nullptr,
-        const_cast<char* const*>(arguments.data()),  // NOLINT(cppcoreguidelines-pro-type-const-cast):
-                                                     // POSIX's signature; it does not write.
-        environ);
+    const int error =
+        posix_spawnp(&child, "dot", nullptr, nullptr,
+                     const_cast<char* const*>(
+                         arguments.data()),  // NOLINT(cppcoreguidelines-pro-type-const-cast):
+                                             // POSIX's signature; it does not write.
+                     environ);
     if (error == 0) waitpid(child, &exit_status, 0);
     if (error != 0 || exit_status != 0) {
       status = run_failed(fmt::format(
@@ -103,9 +104,13 @@ class PlanCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
+    const bool json_to_stdout = options_.json == "-";
+    Status paths = check_output_path("--dot", options_.dot);
+    if (paths) paths = check_output_path("--svg", options_.svg);
+    if (paths && !json_to_stdout) paths = check_output_path("--json", options_.json);
+    if (!paths) return tl::unexpected(paths.error());
     auto plan = options_.in ? read_plan() : make_plan();
     if (!plan) return tl::unexpected(plan.error());
-    const bool json_to_stdout = options_.json == "-";
     if (json_to_stdout) {
       print(plan_to_json_text(plan->plan()));
     } else {

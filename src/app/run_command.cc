@@ -155,6 +155,8 @@ class RunCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
+    if (auto checked = check_output_path("--trace", options_.trace_path); !checked)
+      return tl::unexpected(checked.error());
     const auto model = load_model_spec(options_.model);
     if (!model) return tl::unexpected(model.error());
     const auto setup = set_up(*model, options_.setup);

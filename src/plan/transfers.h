@@ -37,7 +37,7 @@ struct Transfer {
 
 // Bytes that the node moves between different devices, all members together. Collectives count what
 // the standard bandwidth-optimal algorithm sends: all_reduce 2 (n-1) S, reduce_scatter, all_gather,
-// broadcast, gather and reduce (n-1) S for a group of n that holds S bytes together; all_to_all and
+// broadcast and reduce (n-1) S for a group of n that holds S bytes together; all_to_all, gather and
 // copies what really crosses.
 [[nodiscard]] std::int64_t bytes_sent(const Plan& plan, NodeId node, const StepLengths& lengths);
 

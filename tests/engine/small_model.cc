@@ -34,13 +34,25 @@ SmallModel::SmallModel(const ModelSpec& spec) : spec_(spec) {
   checkpoint_ = std::make_unique<Checkpoint>(*std::move(checkpoint));
 }
 
-SmallRun::SmallRun(const SmallModel& model, const std::string& strategy,
-                   const OptionValues& values) {
-  auto made = make_strategy(strategy, values, model.spec());
+namespace {
+
+NamedStrategy strategy_of(const SmallModel& model, const std::string& name,
+                          const OptionValues& values) {
+  auto made = make_strategy(name, values, model.spec());
   CHECK(made, made ? "" : made.error().message);
-  strategy_ = *std::move(made);
+  return *std::move(made);
+}
+
+}  // namespace
+
+SmallRun::SmallRun(const SmallModel& model, const std::string& strategy, const OptionValues& values)
+    : SmallRun(model, strategy_of(model, strategy, values), DType::f32) {}
+
+SmallRun::SmallRun(const SmallModel& model, NamedStrategy strategy, DType kv_dtype)
+    : strategy_(std::move(strategy)) {
   header_.model = model.spec();
   header_.strategy = strategy_.label;
+  header_.kv_dtype = kv_dtype;
   ExecutorOptions options;
   for (std::int64_t i = 0; i < strategy_.strategy->num_devices(); ++i) {
     const std::string name = "device" + std::to_string(i);

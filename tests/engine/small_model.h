@@ -34,6 +34,7 @@ class SmallModel {
 // What a run under one strategy needs, with unpinned devices of one thread each.
 class SmallRun {
  public:
+  SmallRun(const SmallModel& model, NamedStrategy strategy, DType kv_dtype);
   // The strategy must be one that the model allows.
   SmallRun(const SmallModel& model, const std::string& strategy, const OptionValues& values = {});
 

@@ -174,6 +174,7 @@ class Parts {
       fold(transfer, source_region(transfer));
       return;
     }
+    if (transfer.input == 2 && stays(transfer)) return;
     const PooledBuffer packed = device_.pool.take(floats_of(transfer));
     pack_kv(transfer, packed.data());
     unpack_kv(transfer, packed.data());
@@ -260,15 +261,22 @@ class Parts {
                     target.data, target.row_stride);
   }
 
+  // Do the earlier positions lie already where they are to be?
+  [[nodiscard]] bool stays(const Transfer& transfer) const {
+    const BoundBuffer& before = step_.bound(node_.inputs[2]).buffers[transfer.source];
+    const BoundBuffer& after = step_.bound(node_.outputs[0]).buffers[transfer.target];
+    return before.head == after.head && before.dim == after.dim;
+  }
+
   void unpack_kv(const Transfer& transfer, const float* from) {
     const ResolvedBox& box = transfer.box;
     const BoundBuffer& cache = step_.bound(node_.outputs[0]).buffers[transfer.target];
-    CHECK(box.dim == cache.dim, "K and V arrive with all the dimensions of their strip");
     KvStrip& strip =
         device_.kv.strip(step_.input.sequences[static_cast<std::size_t>(box.request)], node_.layer,
                          {.heads = cache.head, .dims = cache.dim, .dtype = step_.plan->kv_dtype});
     strip.reserve(box.token);
     const std::int64_t width = box.head.size() * box.dim.size();
+    std::vector<void*> blocks;
     for (const std::size_t which : {0, 1}) {
       kernel::write_kv(
           *device_.team,
@@ -279,8 +287,20 @@ class Parts {
            .head_dim = box.dim.size(),
            .first_position_of_rows = box.token.begin,
            .first_head = box.head.begin - cache.head.begin},
-          which == 0 ? strip.mutable_keys(box.token) : strip.mutable_values(box.token));
+          from_dim(which == 0 ? strip.mutable_keys(box.token) : strip.mutable_values(box.token),
+                   box.dim.begin - cache.dim.begin, blocks));
     }
+  }
+
+  // The same blocks seen from a later dimension on, by way of `pointers`.
+  static kernel::MutableKvBlocks from_dim(kernel::MutableKvBlocks blocks, std::int64_t dim,
+                                          std::vector<void*>& pointers) {
+    if (dim == 0) return blocks;
+    pointers.clear();
+    for (void* block : blocks.blocks)
+      pointers.push_back(static_cast<std::byte*>(block) + dim * size_in_bytes(blocks.dtype));
+    blocks.blocks = pointers;
+    return blocks;
   }
 
   const StepView& step_;
@@ -332,7 +352,15 @@ void CommTask::begin() {
   } else {
     begin_transfers();
   }
+  note_partners();
   start_exchange();
+}
+
+void CommTask::note_partners() {
+  for (const OutgoingMessage& message : outgoing_) partners_.push_back(message.to);
+  for (const IncomingMessage& message : incoming_) partners_.push_back(message.from);
+  std::ranges::sort(partners_);
+  partners_.erase(std::unique(partners_.begin(), partners_.end()), partners_.end());
 }
 
 void CommTask::start_exchange() {
@@ -422,7 +450,6 @@ void CommTask::begin_hand_round() {
 
 bool CommTask::progress() {
   if (phase_ == Phase::reading && device_.communicator->arrived()) {
-    arrived_ = true;
     consume();
     device_.communicator->finish();
     phase_ = Phase::draining;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <deque>
 
@@ -379,11 +380,11 @@ class ComputeTask {
     std::int64_t first_head = heads.begin;
     if (!seen.empty()) {
       const SequenceId sequence = step_.input.sequences[static_cast<std::size_t>(request)];
-      const KvStrip* strip = device_.kv.find(sequence, node_.layer, heads, shape.dim, seen);
-      CHECK(strip != nullptr && strip->shape().dims == shape.dim,
-            "K and V of a tile are on its device");
+      const Interval whole_dim = {.begin = 0, .end = model().head_dim};
+      const KvStrip* strip = device_.kv.find(sequence, node_.layer, heads, whole_dim, seen);
+      CHECK(strip != nullptr, "K and V of a tile are on its device");
       tile.keys = strip->keys(seen);
-      tile.values = strip->values(seen);
+      tile.values = from_dim(strip->values(seen), shape.dim.begin);
       first_head = strip->shape().heads.begin;
     }
     const std::int64_t group = model().num_q_heads / model().num_kv_heads;
@@ -391,6 +392,16 @@ class ComputeTask {
     for (std::int64_t head = shape.head.begin; head < shape.head.end; ++head)
       map.push_back(head / group - first_head);
     tile.kv_head_of = map;
+  }
+
+  // The same blocks seen from a later dimension on: a tile may give only a part of each head.
+  kernel::KvBlocks from_dim(kernel::KvBlocks blocks, std::int64_t dim) {
+    if (dim == 0) return blocks;
+    auto& shifted = shifted_blocks_.emplace_back();
+    for (const void* block : blocks.blocks)
+      shifted.push_back(static_cast<const std::byte*>(block) + dim * size_in_bytes(blocks.dtype));
+    blocks.blocks = shifted;
+    return blocks;
   }
 
   void merge_extra(const ExtraRange& extra) {
@@ -418,7 +429,9 @@ class ComputeTask {
   DeviceState& device_;
   const Node& node_;
   const TaskWeights& weights_;
-  std::deque<std::vector<std::int64_t>> head_maps_;  // What the tiles' kv_head_of point to.
+  // What the tiles point to.
+  std::deque<std::vector<std::int64_t>> head_maps_;
+  std::deque<std::vector<const void*>> shifted_blocks_;
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "plan/locality.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -199,14 +201,17 @@ class LocalityCheck {
     }
   }
 
+  using SpansByHeads = std::map<std::pair<std::int64_t, std::int64_t>, std::vector<Range>>;
+
   // Do the device's pieces of the cache together span these positions, for each of the requests?
+  // Pieces of different heads do not add up: they are stored apart, and a tile reads one store.
   [[nodiscard]] bool cached(DeviceId device, const Range& requests, const Range& keys,
                             Interval heads) const {
     const Interval which = requests_of({.request = requests}, plan_.batch_size());
     std::int64_t request = which.begin;
     while (request < which.end) {
       std::int64_t next = which.end;  // Up to here the same pieces serve all requests.
-      std::vector<Range> spans;
+      SpansByHeads spans;
       for (const Piece& piece : in(1).pieces) {
         if (piece.device != device) continue;
         const Interval served = requests_of(piece.box, plan_.batch_size());
@@ -216,13 +221,19 @@ class LocalityCheck {
         const Interval held = resolve(piece.box.head, plan_.model.num_kv_heads);
         if (held.contains(heads) &&
             resolve(piece.box.dim, plan_.model.head_dim).size() == plan_.model.head_dim) {
-          spans.push_back(piece.box.token);
+          spans[{held.begin, held.end}].push_back(piece.box.token);
         }
       }
-      if (!spanned(std::move(spans), keys)) return false;
+      if (!any_spans(spans, keys)) return false;
       request = next;
     }
     return true;
+  }
+
+  static bool any_spans(const SpansByHeads& spans, const Range& keys) {
+    return spanned({}, keys) || std::ranges::any_of(spans, [&](const auto& of_heads) {
+             return spanned(of_heads.second, keys);
+           });
   }
 
   static bool spanned(std::vector<Range> spans, const Range& keys) {

@@ -81,13 +81,6 @@ void report_bytes(Team& team, const std::string& name, double bytes,
       100 * bytes / t.fastest / peak, 100 * bytes / t.slowest / peak);
 }
 
-std::vector<float> random_floats(std::int64_t count) {
-  Random random(1);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = static_cast<float>(random.uniform() - 0.5);
-  return values;
-}
-
 // `count` values of the dtype between -1/2 and 1/2, in huge pages where there are any.
 kernel::Block random_values(DType dtype, std::int64_t count) {
   Random random(2);
@@ -111,6 +104,16 @@ kernel::Block random_values(DType dtype, std::int64_t count) {
   return block;
 }
 
+// Activations, in huge pages too.
+class Floats {
+ public:
+  explicit Floats(std::int64_t count) : block_(random_values(DType::f32, count)) {}
+  [[nodiscard]] float* data() const { return reinterpret_cast<float*>(block_.data()); }
+
+ private:
+  kernel::Block block_;
+};
+
 struct LinearShape {
   std::int64_t rows = 0;
   std::int64_t in = 0;
@@ -126,8 +129,8 @@ void bench_linear(Team& team, LinearShape shape) {
                                      .out_features = shape.out,
                                      .in_features = shape.in,
                                      .row_stride = shape.in});
-  const std::vector<float> x = random_floats(shape.rows * shape.in);
-  std::vector<float> y(static_cast<std::size_t>(shape.rows * shape.out));
+  const Floats x(shape.rows * shape.in);
+  const Floats y(shape.rows * shape.out);
   const std::string name = fmt::format("linear {} x {} -> {} {}", shape.rows, shape.in, shape.out,
                                        to_string(shape.dtype));
   const auto work = [&] {
@@ -179,9 +182,9 @@ void bench_attention(Team& team, AttentionShape shape) {
                             .position_stride = shape.head_dim};
   };
   const std::int64_t row = shape.q_heads * shape.head_dim;
-  const std::vector<float> q = random_floats(shape.queries * row);
-  std::vector<float> out(static_cast<std::size_t>(shape.queries * row));
-  std::vector<float> lse(static_cast<std::size_t>(shape.queries * shape.q_heads));
+  const Floats q(shape.queries * row);
+  const Floats out(shape.queries * row);
+  const Floats lse(shape.queries * shape.q_heads);
   const kernel::AttentionTile tile{.q = q.data(),
                                    .q_row_stride = row,
                                    .q_head_stride = shape.head_dim,
@@ -238,10 +241,10 @@ void bench_team(Team& team) {
 void bench_row_kernels(Team& team) {
   constexpr std::int64_t kRows = 512;
   constexpr std::int64_t kCols = 4096;
-  const std::vector<float> x = random_floats(kRows * kCols);
-  const std::vector<float> up = random_floats(kRows * kCols);
+  const Floats x(kRows * kCols);
+  const Floats up(kRows * kCols);
   const std::vector<float> weight(kCols, 1.0F);
-  std::vector<float> y(x.size());
+  const Floats y(kRows * kCols);
   const kernel::ConstMatrix in{.data = x.data(), .rows = kRows, .cols = kCols, .row_stride = kCols};
   const kernel::ConstMatrix in2{
       .data = up.data(), .rows = kRows, .cols = kCols, .row_stride = kCols};

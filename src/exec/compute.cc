@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <deque>
 
@@ -427,13 +428,22 @@ class ComputeTask {
       const KvView k =
           find_cache(1, shape, span.request, {.begin = 0, .end = model().head_dim}, seen);
       const KvView v = find_cache(2, shape, span.request, shape.dim, seen);
-      CHECK(k.first_head == v.first_head && v.first_dim == shape.dim.begin,
-            "K and V of a tile begin with the same head, V with the tile's dimensions");
+      CHECK(k.first_head == v.first_head, "K and V of a tile are stored with the same heads");
       tile.keys = k.blocks;
-      tile.values = v.blocks;
+      tile.values = from_dim(v.blocks, shape.dim.begin - v.first_dim);
       first_head = k.first_head;
     }
     tile.kv_head_of = head_map(shape, first_head);
+  }
+
+  // The same blocks seen from a later dimension on: a tile may give only a part of each head.
+  kernel::KvBlocks from_dim(kernel::KvBlocks blocks, std::int64_t dim) {
+    if (dim == 0) return blocks;
+    auto& shifted = shifted_blocks_.emplace_back();
+    for (const void* block : blocks.blocks)
+      shifted.push_back(static_cast<const std::byte*>(block) + dim * size_in_bytes(blocks.dtype));
+    blocks.blocks = shifted;
+    return blocks;
   }
 
   void merge_extra(const ExtraRange& extra) {
@@ -568,6 +578,7 @@ class ComputeTask {
   // What tiles point to.
   std::deque<std::vector<std::int64_t>> head_maps_;
   std::deque<const void*> pointers_;
+  std::deque<std::vector<const void*>> shifted_blocks_;
 };
 
 }  // namespace

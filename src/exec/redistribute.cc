@@ -356,7 +356,15 @@ void CommTask::begin() {
   } else {
     begin_transfers();
   }
+  note_partners();
   start_exchange();
+}
+
+void CommTask::note_partners() {
+  for (const OutgoingMessage& message : outgoing_) partners_.push_back(message.to);
+  for (const IncomingMessage& message : incoming_) partners_.push_back(message.from);
+  std::ranges::sort(partners_);
+  partners_.erase(std::unique(partners_.begin(), partners_.end()), partners_.end());
 }
 
 void CommTask::start_exchange() {
@@ -446,7 +454,6 @@ void CommTask::begin_hand_round() {
 
 bool CommTask::progress() {
   if (phase_ == Phase::reading && device_.communicator->arrived()) {
-    arrived_ = true;
     consume();
     device_.communicator->finish();
     phase_ = Phase::draining;

@@ -96,7 +96,7 @@ HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
 #else
 // Sum of all blocks of 128 bits.
 template <class D>
-HWY_INLINE auto sum_of_blocks(D d, hn::Vec<D> v) {
+HWY_INLINE auto sum_of_blocks(D, hn::Vec<D> v) {
   if constexpr (hn::MaxLanes(D()) == 4) {
     return v;
   } else {

@@ -226,7 +226,7 @@ HWY_INLINE void multiply(const LinearBlock& block) {
   }
 }
 
-void MultiplyBlock(const LinearBlock& block) {
+void multiply_block(const LinearBlock& block) {
   switch (block.weights->dtype) {
     case DType::f32:
       return multiply<float>(block);
@@ -237,7 +237,7 @@ void MultiplyBlock(const LinearBlock& block) {
   }
 }
 
-int TileRows() { return kTileRows; }
+int rows_per_tile() { return kTileRows; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace weir::kernel
@@ -247,8 +247,8 @@ HWY_AFTER_NAMESPACE();
 namespace weir::kernel {
 namespace {
 
-HWY_EXPORT(MultiplyBlock);
-HWY_EXPORT(TileRows);
+HWY_EXPORT(multiply_block);
+HWY_EXPORT(rows_per_tile);
 
 // How the team is spread over rows and panels.
 struct Grid {
@@ -289,12 +289,12 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
         "shapes of a linear layer agree");
   if (out.rows == 0 || out.cols == 0) return;
   const Grid grid =
-      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(TileRows)());
+      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(rows_per_tile)());
   const auto part = [&](int worker) {
     const std::int64_t row_part = worker / grid.over_panels;
     const std::int64_t panel_part = worker % grid.over_panels;
     if (row_part >= grid.over_rows) return;
-    HWY_DYNAMIC_DISPATCH(MultiplyBlock)
+    HWY_DYNAMIC_DISPATCH(multiply_block)
     (LinearBlock{.x = x,
                  .weights = &packed,
                  .bias = bias,

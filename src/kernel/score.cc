@@ -64,7 +64,7 @@ HWY_INLINE void score_row(const ScoreTile& tile, std::int64_t query, std::int64_
               });
 }
 
-void ScoreRow(const ScoreTile& tile, std::int64_t query, std::int64_t head, SeenKeys seen,
+void score_head(const ScoreTile& tile, std::int64_t query, std::int64_t head, SeenKeys seen,
               float* scores) {
   switch (tile.keys.dtype) {
     case DType::f32:
@@ -96,7 +96,7 @@ HWY_INLINE float attend_row(const ScoredTile& tile, std::int64_t head, SeenKeys 
   return largest + std::log(sum);
 }
 
-float AttendRow(const ScoredTile& tile, std::int64_t head, SeenKeys seen, const float* scores,
+float attend_head(const ScoredTile& tile, std::int64_t head, SeenKeys seen, const float* scores,
                 float* out) {
   switch (tile.values.dtype) {
     case DType::f32:
@@ -116,8 +116,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(ScoreRow);
-HWY_EXPORT(AttendRow);
+HWY_EXPORT(score_head);
+HWY_EXPORT(attend_head);
 
 SeenKeys seen_keys(std::int64_t position, std::int64_t window, SeenKeys keys) {
   const std::int64_t oldest = window > position ? 0 : position - window + 1;
@@ -135,7 +135,7 @@ void score_slice(Team& team, const ScoreTile& tile) {
       std::fill_n(scores, keys, 0.0F);
       const SeenKeys seen = seen_keys(tile.first_query + query, tile.window,
                                       {.begin = tile.key_begin, .end = tile.key_end});
-      HWY_DYNAMIC_DISPATCH(ScoreRow)(tile, query, row % tile.num_heads, seen, scores);
+      HWY_DYNAMIC_DISPATCH(score_head)(tile, query, row % tile.num_heads, seen, scores);
     }
   };
   for_rows(team, tile.num_queries * tile.num_heads, keys * tile.key_dim, part);
@@ -153,7 +153,7 @@ void attend_scores(Team& team, const ScoredTile& tile) {
                                       {.begin = tile.key_begin, .end = tile.key_end});
       float lse = -std::numeric_limits<float>::infinity();
       if (seen.begin < seen.end) {
-        lse = HWY_DYNAMIC_DISPATCH(AttendRow)(tile, head, seen, tile.scores + row * keys, out);
+        lse = HWY_DYNAMIC_DISPATCH(attend_head)(tile, head, seen, tile.scores + row * keys, out);
       }
       if (tile.lse != nullptr) tile.lse[query * tile.lse_row_stride + head] = lse;
     }

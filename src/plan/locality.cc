@@ -1,6 +1,9 @@
 #include "plan/locality.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -279,6 +282,10 @@ class LocalityCheck {
     if (!partial) problems_.push_back("only partial attention can be merged");
   }
 
+  // Heads and dimensions: pieces of different ones are stored apart, and a tile reads one store.
+  using Stored = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+  using SpansByStore = std::map<Stored, std::vector<Range>>;
+
   // Do the device's pieces of the cache together span these positions, for each of the requests?
   [[nodiscard]] bool cached(const Layout& cache, DeviceId device, const Range& requests,
                             const Range& keys, Interval heads, const Range& dims) const {
@@ -287,7 +294,7 @@ class LocalityCheck {
     std::int64_t request = which.begin;
     while (request < which.end) {
       std::int64_t next = which.end;  // Up to here the same pieces serve all requests.
-      std::vector<Range> spans;
+      SpansByStore spans;
       for (const Piece& piece : cache.pieces) {
         if (piece.device != device) continue;
         const Interval served = requests_of(piece.box, plan_.batch_size());
@@ -295,15 +302,21 @@ class LocalityCheck {
         if (request < served.begin || request >= served.end) continue;
         next = std::min(next, served.end);
         const Interval held = resolve(piece.box.head, plan_.model.num_kv_heads);
-        if (held.contains(heads) &&
-            resolve(piece.box.dim, plan_.model.head_dim).contains(wanted_dims)) {
-          spans.push_back(piece.box.token);
+        const Interval held_dims = resolve(piece.box.dim, plan_.model.head_dim);
+        if (held.contains(heads) && held_dims.contains(wanted_dims)) {
+          spans[{held.begin, held.end, held_dims.begin, held_dims.end}].push_back(piece.box.token);
         }
       }
-      if (!spanned(std::move(spans), keys)) return false;
+      if (!any_spans(spans, keys)) return false;
       request = next;
     }
     return true;
+  }
+
+  static bool any_spans(const SpansByStore& spans, const Range& keys) {
+    return spanned({}, keys) || std::ranges::any_of(spans, [&](const auto& stored) {
+             return spanned(stored.second, keys);
+           });
   }
 
   static bool spanned(std::vector<Range> spans, const Range& keys) {

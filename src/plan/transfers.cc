@@ -209,6 +209,36 @@ std::vector<Transfer> transfers_of(const Plan& plan, NodeId node, const StepLeng
   return TransferList(plan, plan.at(node), lengths).run();
 }
 
+std::vector<std::vector<DeviceId>> partners_of(const Plan& plan, NodeId id,
+                                               const StepLengths& lengths) {
+  const Node& node = plan.at(id);
+  const std::vector<DeviceId>& members = plan.at(node.devices);
+  std::vector<std::vector<DeviceId>> partners;
+  for (const DeviceId member : members) partners.push_back({member});
+  const auto join = [&](DeviceId member, DeviceId partner) {
+    auto& known = partners[static_cast<std::size_t>(std::ranges::lower_bound(members, member) -
+                                                    members.begin())];
+    const auto place = std::ranges::lower_bound(known, partner);
+    if (place == known.end() || *place != partner) known.insert(place, partner);
+  };
+  // Sums are reduced in parts and handed round: everybody waits for everybody, whatever the parts.
+  if (node.kind == OpKind::all_reduce && plan.layout_of(node.inputs[0]).kind == LayoutKind::sum) {
+    const RedistributionPlan movement =
+        classify(plan.layout_of(node.inputs[0]), plan.layout_of(node.outputs[0]));
+    for (const CollectiveGroup& group : movement.groups) {
+      for (const DeviceId member : group.members) {
+        for (const DeviceId partner : group.members) join(member, partner);
+      }
+    }
+    return partners;
+  }
+  for (const Transfer& transfer : transfers_of(plan, id, lengths)) {
+    join(transfer.from, transfer.to);
+    join(transfer.to, transfer.from);
+  }
+  return partners;
+}
+
 std::int64_t bytes_of(const Plan& plan, const Node& node, const Transfer& transfer) {
   const Value& value = plan.at(node.inputs[transfer.input]);
   std::int64_t bytes = transfer.box.elements() * size_in_bytes(value.dtype);

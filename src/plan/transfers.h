@@ -32,6 +32,13 @@ struct Transfer {
 [[nodiscard]] std::vector<Transfer> transfers_of(const Plan& plan, NodeId node,
                                                  const StepLengths& lengths);
 
+// The members of a communication node that work together at these lengths: for each member, in the
+// order of the node's group, itself and those that it sends data to or receives data from,
+// ascending. Neither can finish before the other has come, whereas members that exchange nothing do
+// not wait for each other, as the pairs of a copy between two pipeline stages.
+[[nodiscard]] std::vector<std::vector<DeviceId>> partners_of(const Plan& plan, NodeId node,
+                                                             const StepLengths& lengths);
+
 // Bytes that a transfer carries (softmax partials with their lse; K and V both).
 [[nodiscard]] std::int64_t bytes_of(const Plan& plan, const Node& node, const Transfer& transfer);
 

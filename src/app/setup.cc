@@ -35,6 +35,20 @@ Result<ClusterSpec> choose_cluster(const SetupOptions& options, std::int64_t num
   return cluster;
 }
 
+// Caches of the devices that a strategy is made for; of this machine, those of its natural devices.
+Result<DeviceFacts> facts_of(const SetupOptions& options) {
+  const auto cluster =
+      options.cluster == "local"
+          ? local_cluster({.num_devices = {}, .cores_per_device = options.threads_per_device})
+          : load_cluster(options.cluster);
+  if (!cluster) return tl::unexpected(cluster.error());
+  const DeviceType& type = cluster->type_of(DeviceId{0});
+  DeviceFacts facts;
+  if (type.l2) facts.l2_bytes = type.l2->value;
+  if (type.l3) facts.l3_bytes = type.l3->value;
+  return facts;
+}
+
 }  // namespace
 
 void add_setup_flags(CLI::App& app, SetupOptions& options) {
@@ -56,7 +70,9 @@ void add_setup_flags(CLI::App& app, SetupOptions& options) {
 }
 
 Result<Setup> set_up(const ModelSpec& model, const SetupOptions& options) {
-  auto strategy = make_strategy(options.strategy.name, options.strategy.values, model);
+  const auto facts = facts_of(options);
+  if (!facts) return tl::unexpected(facts.error());
+  auto strategy = make_strategy(options.strategy.name, options.strategy.values, model, *facts);
   if (!strategy) return tl::unexpected(strategy.error());
   const std::int64_t num_devices = strategy->strategy->num_devices();
   auto cluster = choose_cluster(options, num_devices, strategy->label);

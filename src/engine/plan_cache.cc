@@ -9,21 +9,21 @@ namespace weir {
 PlanCache::PlanCache(const Strategy& strategy, PlanHeader header)
     : strategy_(strategy), header_(std::move(header)) {}
 
-bool PlanCache::matches(const Entry& entry, const StepLayouts& layouts,
-                        const PlanRequest& request) {
-  return entry.logits == request.logits && entry.limits == request.limits &&
-         entry.layouts == layouts;
+bool PlanCache::serves(const Entry& entry, const PlanRequest& request) {
+  return entry.logits == request.logits && entry.limits == request.limits;
 }
 
 Result<const ValidPlan*> PlanCache::find(const PlanRequest& request) {
   ++record_.lookups;
+  if (last_ != nullptr && serves(*last_, request) &&
+      strategy_.same_layouts(last_->shape, request.shape)) {
+    return &last_->plan;
+  }
   StepLayouts layouts = strategy_.layouts(request.shape);
-  // Nearly every step has the structure of the step before: equality is cheaper than a hash.
-  if (last_ != nullptr && matches(*last_, layouts, request)) return &last_->plan;
   const std::size_t hash = hash_of(layouts);
   const auto [first, end] = by_hash_.equal_range(hash);
   for (auto it = first; it != end; ++it) {
-    if (!matches(*it->second, layouts, request)) continue;
+    if (!serves(*it->second, request) || it->second->layouts != layouts) continue;
     last_ = it->second;
     return &last_->plan;
   }
@@ -41,7 +41,8 @@ Result<const ValidPlan*> PlanCache::make(StepLayouts layouts, const PlanRequest&
     return invalid_input(
         fmt::format("{}: no valid plan: {}", header.strategy, join_problems(plan.error())));
   }
-  entries_.push_back({.layouts = std::move(layouts),
+  entries_.push_back({.shape = request.shape,
+                      .layouts = std::move(layouts),
                       .limits = request.limits,
                       .logits = request.logits,
                       .plan = *std::move(plan)});

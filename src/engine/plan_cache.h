@@ -48,13 +48,14 @@ class PlanCache {
 
  private:
   struct Entry {
+    StepShape shape;  // For which the layouts were made.
     StepLayouts layouts;
     StepLengths limits;
     LogitsWanted logits = LogitsWanted::last;
     ValidPlan plan;
   };
-  [[nodiscard]] static bool matches(const Entry& entry, const StepLayouts& layouts,
-                                    const PlanRequest& request);
+  // Whether the plan is for such limits and logits.
+  [[nodiscard]] static bool serves(const Entry& entry, const PlanRequest& request);
   Result<const ValidPlan*> make(StepLayouts layouts, const PlanRequest& request, std::size_t hash);
 
   const Strategy& strategy_;

@@ -70,6 +70,10 @@ class CacheFit final : public Strategy {
     return layouts;
   }
 
+  [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
+    return a.size() == b.size();
+  }
+
  private:
   ModelSpec model_;
   std::int64_t microbatches_;

@@ -74,6 +74,11 @@ class Strategy {
   // Never fails: what the model or the options make impossible is refused when the strategy is
   // made.
   [[nodiscard]] virtual StepLayouts layouts(const StepShape& step) const = 0;
+  // True only where layouts(a) == layouts(b), told without making them: what lets a decode step
+  // keep the plan of the step before. False may mean either.
+  [[nodiscard]] virtual bool same_layouts(const StepShape& a, const StepShape& b) const {
+    return a == b;
+  }
 };
 
 // What a strategy may know of the devices that it is made for.

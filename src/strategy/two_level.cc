@@ -47,6 +47,10 @@ class TwoLevel final : public Strategy {
     return layouts;
   }
 
+  [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
+    return a.size() == b.size();
+  }
+
  private:
   enum class Dims { whole, slice };
 

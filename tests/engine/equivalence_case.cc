@@ -100,7 +100,8 @@ OptionValues draw_options(Random& random, const StrategyEntry& strategy) {
 }
 
 bool is_possible(const EquivalenceCase& instance) {
-  const auto made = make_strategy(instance.strategy, instance.options, instance.model);
+  const auto made =
+      make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
   return made && made->strategy->num_devices() <= kMostCaseDevices;
 }
 
@@ -154,7 +155,7 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
 
 }  // namespace
 
-std::optional<EquivalenceCase> draw_case(Random& random) {
+std::optional<EquivalenceCase> draw_case(Random& random, std::string_view only) {
   EquivalenceCase instance;
   instance.model = draw_model(random);
   instance.kv_dtype = one_of(random, std::array{DType::f32, DType::f32, DType::bf16});
@@ -168,7 +169,7 @@ std::optional<EquivalenceCase> draw_case(Random& random) {
   for (int attempt = 0; attempt < 2000; ++attempt) {
     const StrategyEntry& strategy = known[static_cast<std::size_t>(
         random.integer(0, static_cast<std::int64_t>(known.size()) - 1))];
-    if (strategy.name == "single") continue;
+    if (strategy.name == "single" || (!only.empty() && strategy.name != only)) continue;
     instance.strategy = strategy.name;
     instance.options = draw_options(random, strategy);
     if (is_possible(instance)) return instance;

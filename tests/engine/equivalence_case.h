@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/random.h"
@@ -36,9 +37,13 @@ struct EquivalenceCase {
 // Devices are threads here, so there are not many.
 inline constexpr std::int64_t kMostCaseDevices = 8;
 
-// Any model, batch and strategy but `single`; options are drawn again until the strategy accepts
-// them. nullopt where it accepts none of two thousand.
-[[nodiscard]] std::optional<EquivalenceCase> draw_case(Random& random);
+// What strategies are told of the devices: a cache that holds a few layers of the models drawn
+// here.
+inline constexpr DeviceFacts kCaseDevices = {.l2_bytes = 256 * 1024, .l3_bytes = {}};
+
+// Any model, batch and strategy but `single`, or the one that is named; options are drawn again
+// until the strategy accepts them. nullopt where it accepts none of two thousand.
+[[nodiscard]] std::optional<EquivalenceCase> draw_case(Random& random, std::string_view only = {});
 
 [[nodiscard]] std::string to_string(const EquivalenceCase& instance);
 

@@ -2,7 +2,8 @@
 // from dtype and length. Random models, options and batches; a strategy that is added to
 // strategies() is covered without a change here.
 //
-// WEIR_LAW1_SEED and WEIR_LAW1_CASES choose other cases and more of them.
+// WEIR_LAW1_SEED and WEIR_LAW1_CASES choose other cases and more of them, WEIR_LAW1_STRATEGY those
+// of one strategy.
 
 #include <cstdlib>
 #include <set>
@@ -41,7 +42,7 @@ std::optional<std::string> problem_of(const EquivalenceCase& instance) {
       single.generator().run(requests, {.prefill_chunk = 64, .keep_logits = true});
   if (!reference) return "single: " + reference.error().message;
 
-  auto strategy = make_strategy(instance.strategy, instance.options, instance.model);
+  auto strategy = make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
   SmallRun split(model, *std::move(strategy), instance.kv_dtype);
   const auto generation =
       split.generator().run(forced_to_follow(requests, *reference),
@@ -54,10 +55,11 @@ std::optional<std::string> problem_of(const EquivalenceCase& instance) {
 TEST(Law1Equivalence, AnyStrategyGivesTheSingleDeviceAnswer) {
   const std::uint64_t seed = from_environment("WEIR_LAW1_SEED", 1);
   const std::uint64_t cases = from_environment("WEIR_LAW1_CASES", 150);
+  const char* const only = std::getenv("WEIR_LAW1_STRATEGY");
   std::set<std::string> covered;
   for (std::uint64_t i = 0; i < cases; ++i) {
     Random random(Random(seed + i).next());
-    const auto instance = draw_case(random);
+    const auto instance = draw_case(random, only == nullptr ? "" : only);
     ASSERT_TRUE(instance) << "seed " << seed + i;
     covered.insert(instance->strategy);
     if (!problem_of(*instance)) continue;
@@ -67,7 +69,7 @@ TEST(Law1Equivalence, AnyStrategyGivesTheSingleDeviceAnswer) {
            << to_string(smallest) << "\n"
            << problem_of(smallest).value_or("passes when run again");
   }
-  if (cases < 100) return;
+  if (cases < 100 || only != nullptr) return;
   for (const StrategyEntry& strategy : strategies()) {
     EXPECT_TRUE(strategy.name == "single" || covered.contains(std::string(strategy.name)))
         << strategy.name << " was never drawn";

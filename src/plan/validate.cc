@@ -42,10 +42,11 @@ class Validator {
 
   bool run() {
     using Check = void (Validator::*)();
-    constexpr Check kChecks[] = {
-        &Validator::check_tables,  &Validator::check_signatures, &Validator::check_edges,
-        &Validator::check_layouts, &Validator::check_locality,   &Validator::check_queues,
-        &Validator::check_layers,  &Validator::check_order,      &Validator::check_memory};
+    constexpr Check kChecks[] = {&Validator::check_tables,       &Validator::check_signatures,
+                                 &Validator::check_edges,        &Validator::check_layouts,
+                                 &Validator::check_completeness, &Validator::check_locality,
+                                 &Validator::check_queues,       &Validator::check_layers,
+                                 &Validator::check_order,        &Validator::check_memory};
     for (const Check check : kChecks) {
       (this->*check)();
       if (!problems.empty()) return false;
@@ -214,8 +215,7 @@ class Validator {
       const Value& value = plan_.values[i];
       if (!checked.emplace(value.layout, value.role, value.microbatch).second) continue;
       const Layout& layout = plan_.layouts[index_of(value.layout)];
-      const TensorShape shape = shape_of(plan_, value);
-      for (const std::string& text : problems_of(layout, shape.domain)) {
+      for (const std::string& text : problems_of(layout, domain_of(value, layout))) {
         problem(fmt::format("{}, layout {} ({}): {}", name_of(plan_, static_cast<ValueId>(i)),
                             index_of(value.layout), to_string(layout.kind), text));
       }
@@ -226,6 +226,33 @@ class Validator {
         problem(fmt::format("{}: a {} cannot be held as {} partials",
                             name_of(plan_, static_cast<ValueId>(i)), to_string(value.role),
                             to_string(layout.kind)));
+      }
+    }
+  }
+
+  // What the layout must cover. Rounds of attention cover a part of the keys each: scores one range
+  // of them, partial attention any ranges; that nothing is missing is checked where they are
+  // gathered up (check_completeness) or merged (locality.h).
+  [[nodiscard]] LayoutDomain domain_of(const Value& value, const Layout& layout) const {
+    LayoutDomain domain = shape_of(plan_, value).domain;
+    if (value.role == Role::scores) domain.box.dim = layout.pieces.front().box.dim;
+    domain.gaps_allowed = value.role == Role::attention && layout.kind == LayoutKind::softmax;
+    return domain;
+  }
+
+  // Partial attention that becomes whole has attended to all keys.
+  void check_completeness() {
+    std::set<std::pair<LayoutId, std::int32_t>> checked;
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      if (queue_of(node.kind) != Queue::comm || writes_state(node.kind)) continue;
+      const Value& value = plan_.at(node.inputs[0]);
+      const Layout& layout = plan_.layout_of(node.inputs[0]);
+      const bool gathers_up = layout.kind == LayoutKind::softmax &&
+                              plan_.layout_of(node.outputs[0]).kind == LayoutKind::whole;
+      if (!gathers_up || !checked.emplace(value.layout, value.microbatch).second) continue;
+      for (const std::string& text : problems_of(layout, shape_of(plan_, value).domain)) {
+        problem(fmt::format("{}: {}", name_of(plan_, static_cast<NodeId>(i)), text));
       }
     }
   }

@@ -190,7 +190,8 @@ bool address_space_can_be_limited() {
 // Three devices wait for one another when memory runs out on some of them.
 [[noreturn]] void run_out_of_memory() {
   Machine machine({.num_devices = 3});
-  constexpr std::int64_t kLong = 1 << 16;
+  // A row of 256 bytes per token is more than malloc may still have in reserve.
+  constexpr std::int64_t kLong = 1 << 19;
   PlanHeader header = machine.header();
   header.limits = {{.q_len = kLong, .kv_len = kLong}};
   const ValidPlan plan = validate(lower(header, on_devices(3, 1))).value();

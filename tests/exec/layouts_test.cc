@@ -283,19 +283,26 @@ TEST(GrowingLayouts, LetADeviceJoin) {
   EXPECT_GT(machine.executor().held()[1].kv_cache, 0);
 }
 
+// From group to group, cut by heads otherwise each time; devices that had a part before keep it in
+// another cut.
 TEST(GrowingLayouts, LetACacheMove) {
-  const StepLayouts here = tensor_parallel(device_range(0, 1), 1);
-  const StepLayouts there = tensor_parallel(device_range(1, 3), 1);
-  StepLayouts moving = there;
-  layer_of(moving).cache_before = on(DeviceId{0});
-
+  const std::vector<std::vector<DeviceId>> groups = {device_range(0, 1), device_range(1, 3),
+                                                     device_range(0, 3), device_range(2, 3),
+                                                     device_range(1, 3)};
   Machine machine({.num_devices = 3});
   Machine single({});
-  const ValidPlan one = single.plan(here, 1);
-  for (const StepLayouts* layouts : {&here, static_cast<const StepLayouts*>(&moving), &there}) {
-    const Tokens tokens = some_tokens(21, 3);
-    expect_near(machine.run(machine.plan(*layouts, 1), {{1, tokens}}),
-                single.run(one, {{1, tokens}}));
+  const ValidPlan one = single.plan(tensor_parallel(groups[0], 1), 1);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    SCOPED_TRACE(i);
+    StepLayouts staying = tensor_parallel(groups[i], 1);
+    StepLayouts moving = staying;
+    StepLayouts before = tensor_parallel(groups[i == 0 ? 0 : i - 1], 1);
+    layer_of(moving).cache_before = layer_of(before).cache;
+    for (const StepLayouts* layouts : {&moving, &staying}) {
+      const Tokens tokens = some_tokens(21, 3);
+      expect_near(machine.run(machine.plan(*layouts, 1), {{1, tokens}}),
+                  single.run(one, {{1, tokens}}));
+    }
   }
 }
 

@@ -213,7 +213,7 @@ class DotWriter {
     for (const ValueId value : node.inputs) {
       if (producers_[index_of(value)]) continue;
       // The cache before the step, or a value that a broken plan never writes.
-      const bool cache = plan_.at(value).role == Role::kv_cache;
+      const bool cache = is_cache(plan_.at(value).role);
       if (cache || !options_.device) {
         const std::string label =
             cache ? "KV cache" : fmt::format("{}: never written", to_string(plan_.at(value).role));

@@ -42,10 +42,11 @@ class Validator {
 
   bool run() {
     using Check = void (Validator::*)();
-    constexpr Check kChecks[] = {
-        &Validator::check_tables,  &Validator::check_signatures, &Validator::check_edges,
-        &Validator::check_layouts, &Validator::check_locality,   &Validator::check_queues,
-        &Validator::check_layers,  &Validator::check_order,      &Validator::check_memory};
+    constexpr Check kChecks[] = {&Validator::check_tables,       &Validator::check_signatures,
+                                 &Validator::check_edges,        &Validator::check_layouts,
+                                 &Validator::check_completeness, &Validator::check_locality,
+                                 &Validator::check_queues,       &Validator::check_layers,
+                                 &Validator::check_order,        &Validator::check_memory};
     for (const Check check : kChecks) {
       (this->*check)();
       if (!problems.empty()) return false;
@@ -191,10 +192,10 @@ class Validator {
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       const auto id = static_cast<ValueId>(i);
       const Role role = plan_.values[i].role;
-      if (producers[i] == none && role != Role::kv_cache)
+      if (producers[i] == none && !is_cache(role))
         problem(fmt::format("{}: nothing writes it", name_of(plan_, id)));
       const bool may_be_last =
-          role == Role::logits || role == Role::kv_cache ||
+          role == Role::logits || is_cache(role) ||
           (role == Role::residual && plan_.logits == LogitsWanted::none && is_last_residual(i));
       if (!read[i] && !may_be_last)
         problem(fmt::format("{}: dangling, nothing reads it", name_of(plan_, id)));
@@ -214,18 +215,44 @@ class Validator {
       const Value& value = plan_.values[i];
       if (!checked.emplace(value.layout, value.role, value.microbatch).second) continue;
       const Layout& layout = plan_.layouts[index_of(value.layout)];
-      const TensorShape shape = shape_of(plan_, value);
-      for (const std::string& text : problems_of(layout, shape.domain)) {
+      for (const std::string& text : problems_of(layout, domain_of(value, layout))) {
         problem(fmt::format("{}, layout {} ({}): {}", name_of(plan_, static_cast<ValueId>(i)),
                             index_of(value.layout), to_string(layout.kind), text));
       }
       const bool may_be_sum = value.role == Role::attn_branch || value.role == Role::ffn_branch ||
-                              value.role == Role::residual;
+                              value.role == Role::residual || value.role == Role::scores;
       if ((layout.kind == LayoutKind::sum && !may_be_sum) ||
           (layout.kind == LayoutKind::softmax && value.role != Role::attention)) {
         problem(fmt::format("{}: a {} cannot be held as {} partials",
                             name_of(plan_, static_cast<ValueId>(i)), to_string(value.role),
                             to_string(layout.kind)));
+      }
+    }
+  }
+
+  // What the layout must cover. Rounds of attention cover a part of the keys each: scores one range
+  // of them, partial attention any ranges; that nothing is missing is checked where they are
+  // gathered up (check_completeness) or merged (locality.h).
+  [[nodiscard]] LayoutDomain domain_of(const Value& value, const Layout& layout) const {
+    LayoutDomain domain = shape_of(plan_, value).domain;
+    if (value.role == Role::scores) domain.box.dim = layout.pieces.front().box.dim;
+    domain.gaps_allowed = value.role == Role::attention && layout.kind == LayoutKind::softmax;
+    return domain;
+  }
+
+  // Partial attention that becomes whole has attended to all keys.
+  void check_completeness() {
+    std::set<std::pair<LayoutId, std::int32_t>> checked;
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      if (queue_of(node.kind) != Queue::comm || writes_state(node.kind)) continue;
+      const Value& value = plan_.at(node.inputs[0]);
+      const Layout& layout = plan_.layout_of(node.inputs[0]);
+      const bool gathers_up = layout.kind == LayoutKind::softmax &&
+                              plan_.layout_of(node.outputs[0]).kind == LayoutKind::whole;
+      if (!gathers_up || !checked.emplace(value.layout, value.microbatch).second) continue;
+      for (const std::string& text : problems_of(layout, shape_of(plan_, value).domain)) {
+        problem(fmt::format("{}: {}", name_of(plan_, static_cast<NodeId>(i)), text));
       }
     }
   }
@@ -318,18 +345,20 @@ class Validator {
   void check_layers() {
     using enum OpKind;
     const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
-    constexpr OpKind kOnce[] = {attn_norm, qkv_proj, rope,       attention, o_proj,
+    constexpr OpKind kOnce[] = {attn_norm, qkv_proj, rope,       o_proj,
                                 ffn_norm,  ffn_up,   activation, ffn_down};
     std::map<OpKind, std::vector<std::uint32_t>> counts;  // By microbatch * layers + layer.
     std::vector<std::uint32_t> appends(plan_.microbatches.size() * layers, 0);
+    std::vector<std::uint32_t> tiles(appends.size(), 0);
     for (const Node& node : plan_.nodes) {
       if (node.layer < 0) continue;
       const std::size_t slot =
           static_cast<std::size_t>(node.microbatch) * layers + static_cast<std::size_t>(node.layer);
-      if (node.kind == kv_append || node.kind == kv_copy) {
+      if (writes_state(node.kind)) {
         ++appends[slot];
         continue;
       }
+      if (node.kind == OpKind::attention || node.kind == attend_scores) ++tiles[slot];
       auto& of_kind = counts[node.kind];
       if (of_kind.empty()) of_kind.assign(plan_.microbatches.size() * layers, 0);
       ++of_kind[slot];
@@ -347,6 +376,13 @@ class Validator {
     for (const OpKind kind : kOnce) expect(counts[kind], to_string(kind), 1);
     expect(counts[add], to_string(add), 2);
     expect(appends, "kv_append or kv_copy", 1);
+    // At least one; the tiling of attention's layouts says whether they are all there.
+    for (std::size_t slot = 0; slot < tiles.size(); ++slot) {
+      if (tiles[slot] == 0) {
+        problem(fmt::format("layer {} of microbatch {}: found no attention op", slot % layers,
+                            slot / layers));
+      }
+    }
     check_ends();
   }
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "plan/validate.h"
 #include "tests/plan/plans_for_tests.h"
 
 namespace weir {
@@ -24,6 +26,11 @@ Kinds joined(const std::vector<Kinds>& parts) {
   Kinds all;
   for (const Kinds& part : parts) all.insert(all.end(), part.begin(), part.end());
   return all;
+}
+
+std::vector<std::string> problems_in(const Plan& plan) {
+  const auto valid = validate(plan);
+  return valid ? std::vector<std::string>{} : valid.error();
 }
 
 std::size_t count_of(const Plan& plan, OpKind kind) {
@@ -123,8 +130,8 @@ TEST(Lower, EqualLayoutsAndGroupsAreStoredOnce) {
   EXPECT_EQ(distinct.size(), plan.groups.size());
 }
 
-TEST(Lower, TilesOfOneDeviceThatSumUpToAllHeadsNeedNoReduction) {
-  // Attention tiled head by head on one device: o_proj sums its own tiles.
+TEST(Lower, HeadsOfOneDeviceInSeveralPiecesAreAddedUpWhereTheyLie) {
+  // Attention tiled head by head on one device: o_proj writes a partial sum per tile.
   const PlanHeader header = tiny_header(1);
   StepLayouts layouts = tensor_parallel_layouts(header, device_range(0, 1));
   LayerLayouts& layer = layouts.microbatches[0].distinct[0];
@@ -135,8 +142,14 @@ TEST(Lower, TilesOfOneDeviceThatSumUpToAllHeadsNeedNoReduction) {
   }
   layer.q = layer.attention = layer.attention_out;
   const Plan plan = lower(header, layouts);
-  EXPECT_EQ(kinds_of(plan), kinds_of(single_device_plan()));
-  EXPECT_TRUE(plan.devices[0].comm.empty());
+  EXPECT_EQ(count_of(plan, copy), 2U);
+  EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
+}
+
+TEST(Lower, WhatItWritesIsValid) {
+  EXPECT_EQ(problems_in(single_device_plan()), std::vector<std::string>{});
+  EXPECT_EQ(problems_in(tensor_parallel_plan()), std::vector<std::string>{});
+  EXPECT_EQ(problems_in(two_stage_plan()), std::vector<std::string>{});
 }
 
 TEST(Lower, KeyBlocksOnTwoDevicesAreMergedBySoftmax) {
@@ -172,6 +185,7 @@ TEST(Lower, SequenceParallelResidualsScatterAndGather) {
   EXPECT_EQ(count_of(plan, all_reduce), 0U);
   EXPECT_EQ(count_of(plan, reduce_scatter), 4U);
   EXPECT_EQ(count_of(plan, all_gather), 4U);
+  EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
 }
 
 TEST(Lower, WithoutLogitsTheStepEndsInTheResidual) {

@@ -506,12 +506,10 @@ class Validator {
 tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan) {
   Validator validator(plan);
   if (!validator.run()) return tl::unexpected(std::move(validator.problems));
-  ValidPlan valid;
-  valid.producers_ = std::move(validator.producers);
-  valid.order_ = std::move(validator.order);
-  valid.memory_ = std::move(validator.memory);
-  valid.plan_ = std::move(plan);
-  return valid;
+  return ValidPlan({.plan = std::move(plan),
+                    .order = std::move(validator.order),
+                    .producers = std::move(validator.producers),
+                    .memory = std::move(validator.memory)});
 }
 
 }  // namespace weir

@@ -261,9 +261,11 @@ class LocalityCheck {
   }
 
   void copies_are_possible() {
-    if (out(0).kind != LayoutKind::whole && out(0).kind != in(0).kind) {
-      problems_.push_back(fmt::format("a {} value cannot become {} partials", to_string(in(0).kind),
-                                      to_string(out(0).kind)));
+    // Partials that meet are added or merged, whatever terms the output says: only a whole value
+    // can come of it.
+    if (out(0).kind != LayoutKind::whole) {
+      problems_.push_back(fmt::format("a {} value cannot be copied into {} partials",
+                                      to_string(in(0).kind), to_string(out(0).kind)));
     }
   }
 

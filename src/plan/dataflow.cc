@@ -54,7 +54,6 @@ class DataflowCheck {
                                  {.kind = qkv_proj},
                                  {.kind = rope},
                                  {.kind = kv_append},
-                                 {.kind = attention},
                                  {.kind = o_proj},
                                  {.kind = add, .branch = Role::attn_branch},
                                  {.kind = ffn_norm},
@@ -72,6 +71,18 @@ class DataflowCheck {
       if (of_op == counts.end() || node.layer < 0) continue;
       ++of_op->second[static_cast<std::size_t>(node.microbatch) * layers +
                       static_cast<std::size_t>(node.layer)];
+    }
+    // In one round or several; layouts and merges say whether these are all.
+    std::vector<bool> attends(plan_.microbatches.size() * layers, false);
+    for (const Node& node : plan_.nodes) {
+      if (node.layer < 0 || (node.kind != attention && node.kind != attend_scores)) continue;
+      attends[static_cast<std::size_t>(node.microbatch) * layers +
+              static_cast<std::size_t>(node.layer)] = true;
+    }
+    for (std::size_t slot = 0; slot < attends.size(); ++slot) {
+      if (attends[slot]) continue;
+      problems_.push_back(fmt::format("layer {} of microbatch {}: found no attention op",
+                                      slot % layers, slot / layers));
     }
     for (const ModelOp& op : kOnce) {
       const auto& found = counts[{op.kind, op.branch}];
@@ -156,10 +167,15 @@ class DataflowCheck {
         return in_layer(qkv_proj);
       case kv_append:
       case kv_copy:
-        if (input == 2) return std::nullopt;
+        if (input >= 2) return std::nullopt;
         return in_layer(input == 0 ? rope : qkv_proj);
       case attention:
+      case score_slice:
         return in_layer(input == 0 ? rope : kv_append);
+      case attend_scores:
+        return in_layer(input == 0 ? score_slice : kv_append);
+      case merge:
+        return in_layer(attention);
       case o_proj:
         return in_layer(attention);
       case add:
@@ -201,6 +217,8 @@ class DataflowCheck {
   [[nodiscard]] ModelOp model_op(const Node& node) const {
     ModelOp op = {.kind = node.kind, .layer = node.layer};
     if (node.kind == OpKind::kv_copy) op.kind = OpKind::kv_append;
+    if (node.kind == OpKind::attend_scores || node.kind == OpKind::merge)
+      op.kind = OpKind::attention;
     if (node.kind == OpKind::embed) op.layer = -1;
     if (node.kind == OpKind::add) op.branch = plan_.at(node.inputs[1]).role;
     return op;

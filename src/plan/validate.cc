@@ -187,7 +187,7 @@ class Validator {
     }
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       const Value& value = plan_.values[i];
-      const DType allowed = value.role == Role::kv_cache ? plan_.kv_dtype : plan_.activation_dtype;
+      const DType allowed = is_cache(value.role) ? plan_.kv_dtype : plan_.activation_dtype;
       if (value.dtype != allowed) {
         problem(fmt::format("{}: found dtype {}, allowed {}",
                             name_of(plan_, static_cast<ValueId>(i)), to_string(value.dtype),
@@ -232,10 +232,10 @@ class Validator {
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       const auto id = static_cast<ValueId>(i);
       const Role role = plan_.values[i].role;
-      if (producers[i] == none && role != Role::kv_cache)
+      if (producers[i] == none && !is_cache(role))
         problem(fmt::format("{}: nothing writes it", name_of(plan_, id)));
       const bool may_be_last =
-          role == Role::logits || (role == Role::kv_cache && producers[i] != none) ||
+          role == Role::logits || (is_cache(role) && producers[i] != none) ||
           (role == Role::residual && plan_.logits == LogitsWanted::none && is_last_residual(i));
       if (!read[i] && !may_be_last)
         problem(fmt::format("{}: dangling, nothing reads it", name_of(plan_, id)));
@@ -261,7 +261,7 @@ class Validator {
                             index_of(value.layout), to_string(layout.kind), text));
       }
       const bool may_be_sum = value.role == Role::attn_branch || value.role == Role::ffn_branch ||
-                              value.role == Role::residual;
+                              value.role == Role::residual || value.role == Role::scores;
       if ((layout.kind == LayoutKind::sum && !may_be_sum) ||
           (layout.kind == LayoutKind::softmax && value.role != Role::attention)) {
         problem(fmt::format("{}: a {} cannot be held as {} partials",

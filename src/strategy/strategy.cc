@@ -8,7 +8,11 @@
 #include <fmt/ranges.h>
 
 #include "base/check.h"
+#include "strategy/attention_pool.h"
+#include "strategy/cache_fit.h"
+#include "strategy/context_parallel.h"
 #include "strategy/tensor_pipeline.h"
+#include "strategy/two_level.h"
 
 namespace weir {
 namespace {
@@ -88,7 +92,9 @@ std::string Options::to_string() const {
 }
 
 std::span<const StrategyEntry> strategies() {
-  static const std::array kStrategies = {single_strategy(), tensor_pipeline_strategy()};
+  static const std::array kStrategies = {single_strategy(),         tensor_pipeline_strategy(),
+                                         attention_pool_strategy(), two_level_strategy(),
+                                         cache_fit_strategy(),      context_parallel_strategy()};
   return kStrategies;
 }
 
@@ -99,7 +105,7 @@ const StrategyEntry* find_strategy(std::string_view name) {
 }
 
 Result<NamedStrategy> make_strategy(std::string_view name, const OptionValues& values,
-                                    const ModelSpec& model) {
+                                    const ModelSpec& model, const DeviceFacts& devices) {
   const StrategyEntry* entry = find_strategy(name);
   if (entry == nullptr) {
     std::vector<std::string_view> names;
@@ -109,7 +115,7 @@ Result<NamedStrategy> make_strategy(std::string_view name, const OptionValues& v
   }
   const auto options = Options::parse(name, entry->options, values);
   if (!options) return tl::unexpected(options.error());
-  auto strategy = entry->make(model, *options);
+  auto strategy = entry->make(model, *options, devices);
   if (!strategy) return tl::unexpected(strategy.error());
   const std::string text = options->to_string();
   return NamedStrategy{.label = text.empty() ? std::string(name) : fmt::format("{} {}", name, text),

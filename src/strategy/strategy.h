@@ -76,12 +76,19 @@ class Strategy {
   [[nodiscard]] virtual StepLayouts layouts(const StepShape& step) const = 0;
 };
 
+// What a strategy may know of the devices that it is made for.
+struct DeviceFacts {
+  std::optional<std::int64_t> l2_bytes;  // Of one device.
+  std::optional<std::int64_t> l3_bytes;
+};
+
 struct StrategyEntry {
   std::string_view name;
   // Three lines: what it splits, what it sends, when it pays.
   std::string_view help;
   std::span<const OptionSpec> options;
-  Result<std::unique_ptr<Strategy>> (*make)(const ModelSpec& model, const Options& options);
+  Result<std::unique_ptr<Strategy>> (*make)(const ModelSpec& model, const Options& options,
+                                            const DeviceFacts& devices);
 };
 
 // All strategies, in the order in which they are listed to people.
@@ -94,6 +101,7 @@ struct NamedStrategy {
   std::unique_ptr<Strategy> strategy;
 };
 [[nodiscard]] Result<NamedStrategy> make_strategy(std::string_view name, const OptionValues& values,
-                                                  const ModelSpec& model);
+                                                  const ModelSpec& model,
+                                                  const DeviceFacts& devices = {});
 
 }  // namespace weir

@@ -64,8 +64,8 @@ TEST(Locality, TilesHaveTheirKeysAndValues) {
   Layout& cache = own_layout(plan, at(plan, append).outputs[0]);
   cache.pieces[1].device = DeviceId{0};
   EXPECT_EQ(said_of(plan, attention),
-            Problems{"device 1, piece request [0, 1) head [2, 4) dim [0, 8): K and V of heads "
-                     "[1, 2) at positions [0, end) are not all there"});
+            Problems{"device 1, piece request [0, 1) head [2, 4) dim [0, 8): k_cache of heads [1, "
+                     "2) at positions [0, end) is not all there"});
 }
 
 TEST(Locality, TilesHaveTheirQueries) {
@@ -213,15 +213,54 @@ TEST(Locality, CopiesCanDoWhateverACollectiveDoes) {
   EXPECT_EQ(problems_in(plan), Problems{});
 }
 
-TEST(Locality, CopiesOfPartialsEndInWholeValues) {
+// The partial sums of o_proj, moved into other partials before they are reduced.
+Plan moved_partials(const std::vector<Range>& terms) {
   Plan plan = two_devices();
-  const NodeId copy = node_at(plan, OpKind::all_reduce, {.skip = 1});
+  const NodeId reduce = node_at(plan, OpKind::all_reduce, {.skip = 1});
+  const ValueId branch = at(plan, reduce).inputs[0];
+  plan.values.push_back(plan.at(branch));
+  const auto moved = static_cast<ValueId>(plan.values.size() - 1);
+  Layout& layout = own_layout(plan, moved);
+  for (std::size_t i = 0; i < 2; ++i) layout.pieces[i].over.head = terms[i];
+  const auto copy = static_cast<NodeId>(plan.nodes.size());
+  plan.nodes.push_back({.kind = OpKind::copy,
+                        .layer = 0,
+                        .devices = plan.at(reduce).devices,
+                        .inputs = {branch},
+                        .outputs = {moved}});
+  at(plan, reduce).inputs[0] = moved;
+  for (PlanDevice& device : plan.devices)
+    device.comm.insert(std::ranges::find(device.comm, reduce), copy);
+  return plan;
+}
+
+TEST(Locality, PartialsAreCopiedWithAllTheirTerms) {
+  EXPECT_EQ(problems_in(moved_partials({Range::of(2, 4), Range::of(0, 2)})), Problems{});
+  const Plan plan = moved_partials({Range::of(0, 1), Range::of(1, 4)});
+  EXPECT_EQ(said_of(plan, node_at(plan, OpKind::copy)),
+            (Problems{"device 0, piece request [0, 1) head [0, 1) dim [0, 32): its terms are not "
+                      "those of the parts that it is sent",
+                      "device 1, piece request [0, 1) head [0, 1) dim [0, 32): its terms are not "
+                      "those of the parts that it is sent"}));
+}
+
+TEST(Locality, WholeValuesDoNotBecomePartials) {
+  Plan plan = two_devices();
+  const NodeId reduce = node_at(plan, OpKind::all_reduce, {.skip = 1});
   const NodeId sum = node_at(plan, OpKind::add);
-  at(plan, copy).kind = OpKind::copy;
-  at(plan, at(plan, copy).outputs[0]).layout = plan.at(at(plan, copy).inputs[0]).layout;
+  const ValueId reduced = at(plan, reduce).outputs[0];
+  plan.values.push_back(plan.at(at(plan, reduce).inputs[0]));
+  const auto torn = static_cast<ValueId>(plan.values.size() - 1);
+  const auto copy = static_cast<NodeId>(plan.nodes.size());
+  plan.nodes.push_back({.kind = OpKind::copy,
+                        .layer = 0,
+                        .devices = plan.at(reduce).devices,
+                        .inputs = {reduced},
+                        .outputs = {torn}});
+  at(plan, sum).inputs[1] = torn;
   EXPECT_EQ(problems_in(plan),
-            (Problems{name(plan, copy) + ": a sum value cannot be copied into sum partials",
-                      name(plan, sum) + ": input 1 is laid out otherwise than the output"}));
+            (Problems{name(plan, sum) + ": input 1 is laid out otherwise than the output",
+                      name(plan, copy) + ": a whole value cannot become sum partials"}));
 }
 
 TEST(Locality, NodesStandWhereTheirLayoutsSayAndOnlyTheWrongOneIsNamed) {

@@ -40,14 +40,16 @@ TEST(Memory, ADeviceThatOnlyAttendsHoldsItsTilesItsQueriesAndItsKeys) {
   header.limits = {{.q_len = 3, .kv_len = 10}};
   StepLayouts layouts = tensor_parallel_layouts(header, device_range(0, 1));
   LayerLayouts& layer = layouts.microbatches[0].distinct[0];
-  layer.cache.pieces.clear();
+  layer.k_cache.pieces.clear();
   layer.attention = {.kind = LayoutKind::softmax, .pieces = {}};
   for (const std::uint32_t i : {0, 1}) {
     const Range keys = Range::block(i, 2);
-    layer.cache.pieces.push_back({.device = DeviceId{i}, .box = {.token = keys}, .over = {}});
+    layer.k_cache.pieces.push_back({.device = DeviceId{i}, .box = {.token = keys}, .over = {}});
     layer.attention.pieces.push_back({.device = DeviceId{i}, .box = {}, .over = {.token = keys}});
   }
-  layer.cache_before = layer.cache;
+  layer.v_cache = layer.k_cache_before = layer.v_cache_before = layer.k_cache;
+  layer.rounds[0].k_cache = layer.rounds[0].v_cache = layer.k_cache;
+  layer.rounds[0].attention = layer.attention;
   const auto valid = validate(lower(header, layouts));
   ASSERT_TRUE(valid);
   EXPECT_EQ(valid->memory()[1],
@@ -92,7 +94,7 @@ TEST(Memory, ValuesByDeviceFollowTheirLayout) {
   EXPECT_EQ(bytes_of_role(Role::q), (Bytes{3 * 16 * 2, 3 * 16 * 2}));
   EXPECT_EQ(bytes_of_role(Role::normed), (Bytes{3 * 32 * 2, 3 * 32 * 2}));
   EXPECT_EQ(bytes_of_role(Role::attn_branch), (Bytes{3 * 32 * 2, 3 * 32 * 2}));
-  EXPECT_EQ(bytes_of_role(Role::kv_cache), (Bytes{2 * 10 * 8 * 2, 2 * 10 * 8 * 2}));
+  EXPECT_EQ(bytes_of_role(Role::k_cache), (Bytes{10 * 8 * 2, 10 * 8 * 2}));
 }
 
 TEST(Memory, PartsOfOneBufferAreCountedOnceAndCarryTheirLse) {

@@ -79,9 +79,11 @@ ResolvedBox box_of(const Plan& plan, ValueId value, std::uint32_t buffer, std::i
 }
 
 // How often each element of each target is delivered, by source buffer.
-std::map<Element, std::multiset<std::uint32_t>> deliveries(const Plan& plan, NodeId id) {
+std::map<Element, std::multiset<std::uint32_t>> deliveries(const Plan& plan, NodeId id,
+                                                           std::uint32_t output = 0) {
   std::map<Element, std::multiset<std::uint32_t>> delivered;
   for (const Transfer& transfer : transfers_of(plan, id, plan.limits)) {
+    if (transfer.output != output) continue;
     each_element(transfer.target, transfer.box,
                  [&](const Element& element) { delivered[element].insert(transfer.source); });
   }
@@ -173,35 +175,45 @@ Plan moved_cache() {
     blocks.pieces.push_back(
         {.device = DeviceId{i + 1}, .box = {.token = Range::block(i, 3)}, .over = {}});
   }
-  Plan plan = movement(OpKind::kv_copy, heads, blocks, Role::kv_cache);
-  plan.values = {{.role = Role::k, .layer = 0, .layout = LayoutId{0}, .dtype = DType::bf16},
-                 {.role = Role::v, .layer = 0, .layout = LayoutId{0}, .dtype = DType::bf16},
-                 {.role = Role::kv_cache, .layer = 0, .layout = LayoutId{0}, .dtype = DType::bf16},
-                 {.role = Role::kv_cache, .layer = 0, .layout = LayoutId{1}, .dtype = DType::bf16}};
-  plan.nodes[0].inputs = {ValueId{0}, ValueId{1}, ValueId{2}};
-  plan.nodes[0].outputs = {ValueId{3}};
+  Plan plan = movement(OpKind::kv_copy, heads, blocks);
+  plan.values.clear();
+  for (const Role role : {Role::k, Role::v, Role::k_cache, Role::v_cache})
+    plan.values.push_back({.role = role, .layer = 0, .layout = LayoutId{0}, .dtype = DType::bf16});
+  for (const Role role : {Role::k_cache, Role::v_cache})
+    plan.values.push_back({.role = role, .layer = 0, .layout = LayoutId{1}, .dtype = DType::bf16});
+  plan.nodes[0].inputs = {ValueId{0}, ValueId{1}, ValueId{2}, ValueId{3}};
+  plan.nodes[0].outputs = {ValueId{4}, ValueId{5}};
   return plan;
 }
 
 TEST(Transfers, OfACacheTakeNewPositionsFromKAndVAndEarlierOnesFromTheCacheBefore) {
   const Plan plan = moved_cache();
-  const auto delivered = deliveries(plan, kMovement);
-  EXPECT_EQ(delivered.size(), wanted_elements(plan, kMovement).size());
-  for (const auto& [element, sources] : delivered) EXPECT_EQ(sources.size(), 1U);
+  for (const std::uint32_t output : {0U, 1U}) {
+    const auto delivered = deliveries(plan, kMovement, output);
+    EXPECT_EQ(delivered.size(), wanted_elements(plan, kMovement).size());
+    for (const auto& [element, sources] : delivered) EXPECT_EQ(sources.size(), 1U);
+  }
   for (const Transfer& transfer : transfers_of(plan, kMovement, plan.limits)) {
     const RequestLengths lengths = plan.limits[static_cast<std::size_t>(transfer.box.request)];
     const std::int64_t past = lengths.kv_len - lengths.q_len;
-    EXPECT_EQ(transfer.input, transfer.box.token.begin >= past ? 0U : 2U);
+    EXPECT_EQ(transfer.input, transfer.output + (transfer.box.token.begin >= past ? 0 : 2));
     EXPECT_TRUE(transfer.box.token.begin >= past || transfer.box.token.end <= past);
   }
 }
 
-TEST(Transfers, OfACacheCarryKAndV) {
-  const Plan plan = moved_cache();
-  const Transfer transfer = {.box = {.token = {.begin = 0, .end = 3},
-                                     .head = {.begin = 0, .end = 1},
-                                     .dim = {.begin = 0, .end = 8}}};
-  EXPECT_EQ(bytes_of(plan, plan.at(kMovement), transfer), 2 * 3 * 8 * 2);
+TEST(Transfers, OfACacheLeaveWhatADeviceHoldsWhereItIs) {
+  // By heads before and after, but on one more device: only the new positions are written.
+  Plan plan = moved_cache();
+  plan.layouts[1] = plan.layouts[0];
+  plan.layouts[1].pieces.push_back(
+      {.device = DeviceId{2}, .box = {.head = Range::of(0, 1)}, .over = {}});
+  for (const Transfer& transfer : transfers_of(plan, kMovement, plan.limits)) {
+    const RequestLengths lengths = plan.limits[static_cast<std::size_t>(transfer.box.request)];
+    if (transfer.from == transfer.to)
+      EXPECT_GE(transfer.box.token.begin, lengths.kv_len - lengths.q_len);
+    else
+      EXPECT_EQ(transfer.to, DeviceId{2});
+  }
 }
 
 // Heads 0..3 by device, and everything on each of the first n devices.
@@ -246,7 +258,7 @@ TEST(Transfers, CollectivesSendWhatTheStandardAlgorithmsDo) {
   const Layout on_four = replicated(device_range(0, 4));
   const Layout on_first = replicated(device_range(0, 1));
   EXPECT_EQ(sent(OpKind::all_gather, by_head(), on_four), 3 * kWhole);
-  EXPECT_EQ(sent(OpKind::gather, by_head(), on_first), 3 * kWhole);
+  EXPECT_EQ(sent(OpKind::gather, by_head(), on_first), 3 * kWhole / 4);  // What crosses.
   EXPECT_EQ(sent(OpKind::broadcast, on_first, on_four), 3 * kWhole);
   EXPECT_EQ(sent(OpKind::all_reduce, by_key_block(), on_four, Role::attention),
             2 * 3 * kWholeWithLse);

@@ -145,7 +145,8 @@ TEST(Work, AttentionFlopsAreThoseOfTheVisiblePairsHoweverItIsSplit) {
 TEST(Work, TilesOfQueriesAndKeysCountEveryPairOnce) {
   const TensorPipelineCase choice = {.limits = kMixed, .model = tiny_model(1)};
   StepLayouts layouts = tensor_pipeline_layouts(choice);
-  Layout& tiles = layouts.microbatches[0].distinct[0].attention;
+  LayerLayouts& layer = layouts.microbatches[0].distinct[0];
+  Layout& tiles = layer.attention;
   tiles = {.kind = LayoutKind::softmax, .pieces = {}};
   for (const std::int64_t rows : {0, 1}) {
     for (const std::int64_t keys : {0, 1, 2}) {
@@ -154,6 +155,7 @@ TEST(Work, TilesOfQueriesAndKeysCountEveryPairOnce) {
                               .over = {.token = Range::block(keys, 3)}});
     }
   }
+  layer.rounds[0].attention = tiles;
   const Plan plan = lower(tensor_pipeline_header(choice), layouts);
   ASSERT_EQ(problems_in(plan), Problems{});
   EXPECT_EQ(flops_of(plan, OpClass::attention),

@@ -8,6 +8,9 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include "plan/lower.h"
+#include "plan/validate.h"
+
 namespace weir {
 namespace {
 
@@ -105,6 +108,53 @@ TEST(Strategies, HaveDefaultsWithinTheirOwnLimits) {
       EXPECT_FALSE(option.help.empty()) << entry.name << " " << option.name;
       EXPECT_EQ(option.help.find('\n'), std::string_view::npos) << option.name;
     }
+  }
+}
+
+// Three requests: a prompt, a decode and one that sits this step out.
+std::vector<std::string> problems_of_plan(const NamedStrategy& named, const ModelSpec& model) {
+  PlanHeader header = {.model = model, .strategy = named.label, .limits = {}, .devices = {}};
+  StepShape step;
+  for (const RequestLengths lengths :
+       {RequestLengths{.q_len = 40, .kv_len = 40}, RequestLengths{.q_len = 1, .kv_len = 200},
+        RequestLengths{.q_len = 0, .kv_len = 10}}) {
+    header.limits.push_back(lengths);
+    step.push_back({.past_len = lengths.kv_len - lengths.q_len,
+                    .q_len = lengths.q_len,
+                    .max_len = lengths.kv_len});
+  }
+  for (std::int64_t i = 0; i < named.strategy->num_devices(); ++i)
+    header.devices.push_back({.name = fmt::format("device {}", i), .memory_bytes = {}});
+  const auto valid = validate(lower(header, named.strategy->layouts(step)));
+  return valid ? std::vector<std::string>{} : valid.error();
+}
+
+constexpr DeviceFacts kDevice = {.l2_bytes = 1 << 16, .l3_bytes = 1 << 20};
+
+TEST(Strategies, WriteValidPlansWithTheirDefaultsAndWithEachChoice) {
+  for (const StrategyEntry& entry : strategies()) {
+    std::vector<OptionValues> settings = {{}};
+    for (const OptionSpec& option : entry.options) {
+      for (const std::string_view choice : option.choices)
+        settings.push_back({{std::string(option.name), std::string(choice)}});
+      if (option.name == "microbatches" || option.name == "pp")
+        settings.push_back({{std::string(option.name), "2"}});
+    }
+    for (const OptionValues& values : settings) {
+      const auto named = make_strategy(entry.name, values, tiny_model(), kDevice);
+      ASSERT_TRUE(named) << entry.name << ": " << named.error().message;
+      EXPECT_EQ(problems_of_plan(*named, tiny_model()), std::vector<std::string>{}) << named->label;
+    }
+  }
+}
+
+TEST(Strategies, GiveTheSameLayoutsForTheSameStep) {
+  const StepShape step(2, {.past_len = 30, .q_len = 1, .max_len = 64});
+  for (const StrategyEntry& entry : strategies()) {
+    const auto named = make_strategy(entry.name, {}, tiny_model(), kDevice);
+    ASSERT_TRUE(named) << entry.name;
+    EXPECT_EQ(named->strategy->layouts(step), named->strategy->layouts(step)) << entry.name;
+    EXPECT_EQ(hash_of(named->strategy->layouts(step)), hash_of(named->strategy->layouts(step)));
   }
 }
 

@@ -78,10 +78,11 @@ TEST(TensorPipeline, RanksTakeHeadsWithTheirKvHeadsAndColumns) {
   for (std::uint32_t rank = 0; rank < 4; ++rank) {
     EXPECT_EQ(layer.q.pieces[rank].device, DeviceId{rank});
     EXPECT_EQ(layer.q.pieces[rank].box.head, Range::of(2 * rank, 2 * rank + 2));
-    EXPECT_EQ(layer.cache.pieces[rank].box.head, Range::of(rank / 2, rank / 2 + 1));
+    EXPECT_EQ(layer.k_cache.pieces[rank].box.head, Range::of(rank / 2, rank / 2 + 1));
   }
-  EXPECT_EQ(layer.kv, layer.cache);
-  EXPECT_EQ(layer.cache_before, layer.cache);
+  EXPECT_EQ(layer.kv, layer.k_cache);
+  EXPECT_EQ(layer.v_cache, layer.k_cache);
+  EXPECT_EQ(layer.k_cache_before, layer.k_cache);
   EXPECT_EQ(layer.attention, layer.attention_out);
   EXPECT_EQ(layer.ffn_hidden.pieces[0].box.dim, Range::of(0, 18));  // 70 columns: 18, 18, 17, 17.
   EXPECT_EQ(layer.ffn_hidden.pieces[3].box.dim, Range::of(53, 70));

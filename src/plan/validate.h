@@ -5,8 +5,9 @@
 // A valid plan: every id is in its table; ops have the inputs and outputs that their kind asks for;
 // every value is written once and read; layouts tile their tensors; every device finds what its
 // tasks need (locality.h); each node stands once in the right queue of each of its devices; data
-// edges and queue orders together have no cycle, so no order of arrival can deadlock it; every
-// layer is there from the embedding to the logits; memory fits at the plan's limits.
+// edges and queue orders together have no cycle, so no order of arrival can deadlock it; every op
+// of the model is there once, from the embedding to the logits, and reads what the op before it has
+// written (dataflow.h); memory fits at the plan's limits.
 
 #include <memory>
 #include <span>

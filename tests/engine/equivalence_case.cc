@@ -99,6 +99,19 @@ OptionValues draw_options(Random& random, const StrategyEntry& strategy) {
   return values;
 }
 
+EquivalenceCase draw_model_and_batch(Random& random) {
+  EquivalenceCase instance;
+  instance.model = draw_model(random);
+  instance.kv_dtype = one_of(random, std::array{DType::f32, DType::f32, DType::bf16});
+  instance.prefill_chunk = random.integer(1, 64);
+  instance.seed = random.next();
+  for (std::int64_t i = random.integer(1, 5); i > 0; --i) {
+    instance.requests.push_back(
+        {.prompt_len = random.integer(1, 48), .new_tokens = random.integer(0, 5)});
+  }
+  return instance;
+}
+
 bool is_possible(const EquivalenceCase& instance) {
   const auto made =
       make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
@@ -156,17 +169,12 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
 }  // namespace
 
 std::optional<EquivalenceCase> draw_case(Random& random, std::string_view only) {
-  EquivalenceCase instance;
-  instance.model = draw_model(random);
-  instance.kv_dtype = one_of(random, std::array{DType::f32, DType::f32, DType::bf16});
-  instance.prefill_chunk = random.integer(1, 64);
-  instance.seed = random.next();
-  for (std::int64_t i = random.integer(1, 5); i > 0; --i) {
-    instance.requests.push_back(
-        {.prompt_len = random.integer(1, 48), .new_tokens = random.integer(0, 5)});
-  }
+  constexpr int kMostModels = 50;
+  constexpr int kMostOptions = 100;
   const auto known = strategies();
-  for (int attempt = 0; attempt < 2000; ++attempt) {
+  EquivalenceCase instance;
+  for (int attempt = 0; attempt < kMostModels * kMostOptions; ++attempt) {
+    if (attempt % kMostOptions == 0) instance = draw_model_and_batch(random);
     const StrategyEntry& strategy = known[static_cast<std::size_t>(
         random.integer(0, static_cast<std::int64_t>(known.size()) - 1))];
     if (strategy.name == "single" || (!only.empty() && strategy.name != only)) continue;

@@ -141,11 +141,11 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
   }
   add([](auto& c) { c.prefill_chunk = 64; });
   add([](auto& c) { c.kv_dtype = DType::f32; });
-  for (const auto& [name, value] : instance.options) add([&](auto& c) { c.options.erase(name); });
-  for (const auto& [name, value] : instance.options)
-    add([&](auto& c) { c.options[name] = std::to_string(1); });
-  for (const auto& [name, value] : instance.options)
-    add([&](auto& c) { c.options[name] = std::to_string(2); });
+  for (const auto& option : instance.options) {
+    const std::string& name = option.first;
+    add([&](auto& c) { c.options.erase(name); });
+    for (const int value : {1, 2}) add([&](auto& c) { c.options[name] = std::to_string(value); });
+  }
   add([](auto& c) { c.model.num_layers = std::max<std::int64_t>(1, c.model.num_layers - 1); });
   add([](auto& c) { c.model.num_q_heads = c.model.num_kv_heads; });
   add([](auto& c) { c.model.num_q_heads /= c.model.num_kv_heads, c.model.num_kv_heads = 1; });

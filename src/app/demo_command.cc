@@ -42,6 +42,13 @@ const std::vector<DemoStrategy>& demo_strategies() {
       {.name = "single", .values = {}},
       {.name = "tp_pp", .values = {{"tp", "2"}}},
       {.name = "tp_pp", .values = {{"tp", "1"}, {"pp", "2"}}},
+      {.name = "attention_pool", .values = {{"tp", "1"}, {"pool", "4"}}},
+      {.name = "attention_pool",
+       .values = {{"tp", "1"}, {"pool", "4"}, {"split", "balanced_query_blocks"}}},
+      {.name = "two_level", .values = {{"head_groups", "2"}, {"dim_slices", "2"}}},
+      {.name = "cache_fit", .values = {{"devices", "2"}, {"capacity_kib", "12288"}}},
+      {.name = "context_parallel", .values = {{"cp", "2"}}},
+      {.name = "context_parallel", .values = {{"cp", "2"}, {"exchange", "all_to_all"}}},
   };
   return kStrategies;
 }

@@ -1,5 +1,6 @@
 #include "app/strategy_flags.h"
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -42,8 +43,13 @@ void add_strategy_flags(CLI::App& app, StrategyChoice& choice) {
       ->type_name("NAME");
   for (const auto& [name, help] : flags) {
     const std::string key = name;
+    // Words are joined as in JSON and reports; hyphens, as other flags have them, do as well.
+    std::string hyphenated = name;
+    std::ranges::replace(hyphenated, '_', '-');
+    const std::string spellings =
+        hyphenated == name ? "--" + name : fmt::format("--{},--{}", name, hyphenated);
     app.add_option_function<std::string>(
-           "--" + name, [&choice, key](const std::string& text) { choice.values[key] = text; },
+           spellings, [&choice, key](const std::string& text) { choice.values[key] = text; },
            fmt::format("{}", fmt::join(help, "; ")))
         ->type_name("VALUE")
         ->group("Strategy options");

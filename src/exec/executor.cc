@@ -24,6 +24,7 @@ namespace {
 
 // What follows from a plan alone: made when the plan is first seen.
 struct PreparedPlan {
+  std::weak_ptr<const void> identity;  // Of the plan.
   std::vector<std::uint32_t>
       layout_of;                  // By value: which distinct (layout, shape) it is laid out by.
   std::vector<ValueId> examples;  // One value for each of those.
@@ -33,6 +34,7 @@ struct PreparedPlan {
 PreparedPlan prepare_values(const ValidPlan& valid) {
   const Plan& plan = valid.plan();
   PreparedPlan prepared;
+  prepared.identity = valid.identity();
   std::map<std::tuple<LayoutId, Role, std::int32_t>, std::uint32_t> known;
   for (std::size_t i = 0; i < plan.values.size(); ++i) {
     const Value& value = plan.values[i];
@@ -202,8 +204,9 @@ class Worker {
     std::optional<CommTask> comm;
     TaskRecord comm_record;
     while (next_compute < queues.compute.size() || next_comm < queues.comm.size()) {
-      if (communicator_->aborted()) break;
+      // Before anything is looked at, so that no change after the look is slept through.
       const std::uint32_t seen = communicator_->events();
+      if (communicator_->aborted()) break;
       bool moved = false;
       if (!comm && next_comm < queues.comm.size() && is_ready(step, queues.comm[next_comm])) {
         const NodeId id = queues.comm[next_comm];
@@ -315,7 +318,7 @@ struct Executor::Impl {
   ModelSpec model;
   ExecutorOptions options;
   std::vector<std::unique_ptr<Worker>> workers;
-  std::map<const Plan*, PreparedPlan> prepared;
+  std::map<const Plan*, PreparedPlan> prepared;  // Of each, while a copy of the plan is alive.
   std::optional<Error> failure;
 
   Impl(const Checkpoint& source, ModelSpec spec, ExecutorOptions wanted)
@@ -336,7 +339,9 @@ struct Executor::Impl {
 
   Result<PreparedPlan*> prepared_for(const ValidPlan& plan) {
     const auto known = prepared.find(&plan.plan());
-    if (known != prepared.end()) return &known->second;
+    if (known != prepared.end() && !known->second.identity.expired()) return &known->second;
+    // Others of which the last copy is gone will not come again.
+    std::erase_if(prepared, [](const auto& entry) { return entry.second.identity.expired(); });
     CHECK(plan->devices.size() <= workers.size(),
           "a plan names devices that the executor does not have");
     CHECK(plan->activation_dtype == DType::f32, "CPU devices compute with f32 activations");

@@ -19,6 +19,13 @@ bool at_most(Bound a, Bound b) {
   return order && *order != std::weak_ordering::greater;
 }
 
+// The boxes share nothing, for any extent.
+bool apart(const Box& a, const Box& b) {
+  return std::ranges::any_of(kAllAxes, [&](Axis axis) {
+    return at_most(a[axis].end, b[axis].begin) || at_most(b[axis].end, a[axis].begin);
+  });
+}
+
 bool same_rows(const Box& a, const Box& b) { return a.request == b.request && a.token == b.token; }
 
 class LocalityCheck {
@@ -354,11 +361,31 @@ class LocalityCheck {
     }
   }
 
+  // Into partials, a buffer is copied as it is, with all its terms or not at all.
   void copies_are_possible() {
-    if (out(0).kind != LayoutKind::whole && out(0).kind != in(0).kind) {
+    if (out(0).kind == LayoutKind::whole) return;
+    if (in(0).kind != out(0).kind) {
       problems_.push_back(fmt::format("a {} value cannot become {} partials", to_string(in(0).kind),
                                       to_string(out(0).kind)));
+      return;
     }
+    for (const Piece& wanted : out(0).pieces) {
+      const bool torn = std::ranges::any_of(in(0).pieces, [&](const Piece& term) {
+        return !apart(term.box, wanted.box) && !apart(term.over, wanted.over) &&
+               !takes_all_terms(wanted, term);
+      });
+      if (torn) problem(wanted, "its terms are not those of the parts that it is sent");
+    }
+  }
+
+  // Does the target that `wanted` is a piece of name every term of the buffer that holds `term`?
+  [[nodiscard]] bool takes_all_terms(const Piece& wanted, const Piece& term) const {
+    return std::ranges::all_of(in(0).pieces, [&](const Piece& sent) {
+      if (sent.device != term.device || sent.box != term.box) return true;
+      return any_on(out(0), wanted.device, [&](const Piece& target) {
+        return target.box == wanted.box && target.over == sent.over;
+      });
+    });
   }
 
   const Plan& plan_;

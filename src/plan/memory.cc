@@ -21,24 +21,19 @@ std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
   const TensorShape shape = shape_of(plan, value);
   std::vector<DeviceBytes> result;
   result.reserve(layout.pieces.size());
-  const Piece* previous = nullptr;
-  for (const Piece& piece : layout.pieces) {
-    const bool same_buffer =
-        previous != nullptr && previous->device == piece.device && previous->box == piece.box;
-    previous = &piece;
-    if (same_buffer) continue;
+  for (const Buffer& buffer : buffers_of(layout)) {
     std::int64_t elements = 0;
     std::int64_t rows = 0;
-    const Interval requests = requests_of(piece.box, plan.batch_size());
+    const Interval requests = requests_of(buffer.box, plan.batch_size());
     for (std::int64_t request = requests.begin; request < requests.end; ++request) {
       const ResolvedBox box =
-          resolve(piece.box, shape, request, lengths[static_cast<std::size_t>(request)]);
+          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
       elements += box.elements();
       rows += box.token.size() * box.head.size();
     }
     std::int64_t bytes = elements * size_in_bytes(value.dtype);
     if (layout.kind == LayoutKind::softmax) bytes += rows * size_in_bytes(DType::f32);
-    result.push_back({.device = piece.device, .bytes = bytes});
+    result.push_back({.device = buffer.device, .bytes = bytes});
   }
   return result;
 }

@@ -253,8 +253,7 @@ std::int64_t bytes_sent(const Plan& plan, NodeId id, const StepLengths& lengths)
   if (queue_of(node.kind) == Queue::compute) return 0;
   std::int64_t bytes = 0;
   using enum OpKind;
-  if (node.kind == copy || node.kind == kv_copy || node.kind == all_to_all ||
-      node.kind == gather) {
+  if (node.kind == copy || node.kind == kv_copy || node.kind == all_to_all || node.kind == gather) {
     for (const Transfer& transfer : transfers_of(plan, id, lengths)) {
       if (transfer.from != transfer.to) bytes += bytes_of(plan, node, transfer);
     }

@@ -116,11 +116,11 @@ class WorkCount {
       case slice:
         work_.read_bytes += out.elements * size;
         break;
-      case embed:
       case merge:
         work_.flops += 3 * out.elements;
         work_.read_bytes += 2 * out.elements * size;
         break;
+      case embed:
       case kv_append:
       case attention:
       case score_slice:

@@ -219,8 +219,9 @@ std::vector<UnitEdge> unit_edges(const Rendezvous& rendezvous, std::vector<TaskE
   std::vector<UnitEdge> result;
   for (std::size_t unit = 0; unit < rendezvous.units.size(); ++unit) {
     for (const TaskIndex awaited : rendezvous.units[unit].awaited) {
-      for (const TaskEdge& edge : std::ranges::equal_range(edges, awaited, {}, &TaskEdge::to))
-        result.push_back({.from = edge.from, .to = unit});
+      for (auto edge = std::ranges::lower_bound(edges, awaited, {}, &TaskEdge::to);
+           edge != edges.end() && edge->to == awaited; ++edge)
+        result.push_back({.from = edge->from, .to = unit});
     }
   }
   std::ranges::sort(result, {}, &UnitEdge::from);
@@ -250,9 +251,10 @@ std::optional<SimTime> longest_chain(const Rendezvous& rendezvous,
     for (const TaskIndex task : rendezvous.units[unit].tasks) {
       const SimTime end = start[unit] + durations[task];
       longest = std::max(longest, end);
-      for (const UnitEdge& edge : std::ranges::equal_range(edges, task, {}, &UnitEdge::from)) {
-        start[edge.to] = std::max(start[edge.to], end);
-        if (--missing[edge.to] == 0) startable.push_back(edge.to);
+      for (auto edge = std::ranges::lower_bound(edges, task, {}, &UnitEdge::from);
+           edge != edges.end() && edge->from == task; ++edge) {
+        start[edge->to] = std::max(start[edge->to], end);
+        if (--missing[edge->to] == 0) startable.push_back(edge->to);
       }
     }
   }

@@ -66,6 +66,7 @@ Result<Options> Options::parse(std::string_view strategy, std::span<const Option
       problems.push_back(
           fmt::format("--{}: found {}, allowed {}", spec.name, text, allowed_values(spec)));
     options.values_.push_back(value.value_or(0));
+    options.given_.push_back(given != values.end());
   }
   if (!problems.empty()) return invalid_input(join_problems(problems));
   return options;
@@ -82,11 +83,12 @@ std::size_t Options::choice(std::string_view name) const {
 std::string Options::to_string() const {
   std::string text;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
-    if (i > 0) text += ' ';
+    if (!given_[i]) continue;
     const OptionSpec& spec = specs_[i];
-    text += spec.choices.empty() ? fmt::format("{}={}", spec.name, values_[i])
-                                 : fmt::format("{}={}", spec.name,
-                                               spec.choices[static_cast<std::size_t>(values_[i])]);
+    const auto value = values_[i];
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", spec.name,
+                        spec.choices.empty() ? fmt::format("{}", value)
+                                             : spec.choices[static_cast<std::size_t>(value)]);
   }
   return text;
 }

@@ -53,12 +53,13 @@ class Options {
   [[nodiscard]] std::int64_t number(std::string_view name) const;
   // Index among the spec's choices.
   [[nodiscard]] std::size_t choice(std::string_view name) const;
-  // "tp=8 pp=2": every option, in the order of the specs.
+  // "tp=8 pp=2": what was given, in the order of the specs.
   [[nodiscard]] std::string to_string() const;
 
  private:
   std::span<const OptionSpec> specs_;
   std::vector<std::int64_t> values_;  // Numbers, or indices of choices, in the order of the specs.
+  std::vector<bool> given_;           // Was it said, or is it the default?
 };
 
 class Strategy {
@@ -100,7 +101,7 @@ struct StrategyEntry {
 [[nodiscard]] std::span<const StrategyEntry> strategies();
 [[nodiscard]] const StrategyEntry* find_strategy(std::string_view name);
 
-// A strategy made from its name and option values; the label is the name with all its options.
+// A strategy made from its name and option values; the label is the name with the given options.
 struct NamedStrategy {
   std::string label;
   std::unique_ptr<Strategy> strategy;

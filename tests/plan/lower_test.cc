@@ -94,9 +94,9 @@ TEST(Lower, EveryValueButTheCacheBeforeIsWrittenOnce) {
     EXPECT_LE(writers[i], 1);
     if (writers[i] > 0) continue;
     ++unwritten;
-    EXPECT_EQ(plan.values[i].role, Role::kv_cache);
+    EXPECT_TRUE(is_cache(plan.values[i].role));
   }
-  EXPECT_EQ(unwritten, 2U);  // One per layer.
+  EXPECT_EQ(unwritten, 4U);  // K and V of each layer.
 }
 
 TEST(Lower, BranchesArePartialSumsOverTheirOwnHeadsAndColumns) {
@@ -140,7 +140,7 @@ TEST(Lower, HeadsOfOneDeviceInSeveralPiecesAreAddedUpWhereTheyLie) {
     layer.attention_out.pieces.push_back(
         {.device = DeviceId{0}, .box = {.head = Range::of(head, head + 1)}, .over = {}});
   }
-  layer.q = layer.attention = layer.attention_out;
+  layer.q = layer.attention = layer.rounds[0].attention = layer.attention_out;
   const Plan plan = lower(header, layouts);
   EXPECT_EQ(count_of(plan, copy), 2U);
   EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
@@ -157,14 +157,16 @@ TEST(Lower, KeyBlocksOnTwoDevicesAreMergedBySoftmax) {
   const PlanHeader header = tiny_header(2);
   StepLayouts layouts = tensor_parallel_layouts(header, device_range(0, 1));
   LayerLayouts& layer = layouts.microbatches[0].distinct[0];
-  layer.cache.pieces.clear();
+  layer.k_cache.pieces.clear();
   layer.attention = {.kind = LayoutKind::softmax, .pieces = {}};
   for (std::uint32_t i = 0; i < 2; ++i) {
     const Range keys = Range::block(i, 2);
-    layer.cache.pieces.push_back({.device = DeviceId{i}, .box = {.token = keys}, .over = {}});
+    layer.k_cache.pieces.push_back({.device = DeviceId{i}, .box = {.token = keys}, .over = {}});
     layer.attention.pieces.push_back({.device = DeviceId{i}, .box = {}, .over = {.token = keys}});
   }
-  layer.cache_before = layer.cache;
+  layer.v_cache = layer.k_cache_before = layer.v_cache_before = layer.k_cache;
+  layer.rounds[0].k_cache = layer.rounds[0].v_cache = layer.k_cache;
+  layer.rounds[0].attention = layer.attention;
   const Plan plan = lower(header, layouts);
   const Kinds expected = {attn_norm, qkv_proj, rope,     kv_copy, copy,       attention, reduce,
                           o_proj,    add,      ffn_norm, ffn_up,  activation, ffn_down,  add};

@@ -38,6 +38,7 @@ class PlanCache {
   PlanCache(const Strategy& strategy, PlanHeader header);
   PlanCache(const PlanCache&) = delete;
   PlanCache& operator=(const PlanCache&) = delete;
+  ~PlanCache() = default;
 
   // Fails where no valid plan exists: memory that does not suffice, above all. A plan stays valid
   // as long as the cache; the result is never null.

@@ -99,6 +99,19 @@ OptionValues draw_options(Random& random, const StrategyEntry& strategy) {
   return values;
 }
 
+EquivalenceCase draw_model_and_batch(Random& random) {
+  EquivalenceCase instance;
+  instance.model = draw_model(random);
+  instance.kv_dtype = one_of(random, std::array{DType::f32, DType::f32, DType::bf16});
+  instance.prefill_chunk = random.integer(1, 64);
+  instance.seed = random.next();
+  for (std::int64_t i = random.integer(1, 5); i > 0; --i) {
+    instance.requests.push_back(
+        {.prompt_len = random.integer(1, 48), .new_tokens = random.integer(0, 5)});
+  }
+  return instance;
+}
+
 bool is_possible(const EquivalenceCase& instance) {
   const auto made =
       make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
@@ -128,11 +141,11 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
   }
   add([](auto& c) { c.prefill_chunk = 64; });
   add([](auto& c) { c.kv_dtype = DType::f32; });
-  for (const auto& [name, value] : instance.options) add([&](auto& c) { c.options.erase(name); });
-  for (const auto& [name, value] : instance.options)
-    add([&](auto& c) { c.options[name] = std::to_string(1); });
-  for (const auto& [name, value] : instance.options)
-    add([&](auto& c) { c.options[name] = std::to_string(2); });
+  for (const auto& option : instance.options) {
+    const std::string& name = option.first;
+    add([&](auto& c) { c.options.erase(name); });
+    for (const int value : {1, 2}) add([&](auto& c) { c.options[name] = std::to_string(value); });
+  }
   add([](auto& c) { c.model.num_layers = std::max<std::int64_t>(1, c.model.num_layers - 1); });
   add([](auto& c) { c.model.num_q_heads = c.model.num_kv_heads; });
   add([](auto& c) { c.model.num_q_heads /= c.model.num_kv_heads, c.model.num_kv_heads = 1; });
@@ -156,17 +169,12 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
 }  // namespace
 
 std::optional<EquivalenceCase> draw_case(Random& random, std::string_view only) {
-  EquivalenceCase instance;
-  instance.model = draw_model(random);
-  instance.kv_dtype = one_of(random, std::array{DType::f32, DType::f32, DType::bf16});
-  instance.prefill_chunk = random.integer(1, 64);
-  instance.seed = random.next();
-  for (std::int64_t i = random.integer(1, 5); i > 0; --i) {
-    instance.requests.push_back(
-        {.prompt_len = random.integer(1, 48), .new_tokens = random.integer(0, 5)});
-  }
+  constexpr int kMostModels = 50;
+  constexpr int kMostOptions = 100;
   const auto known = strategies();
-  for (int attempt = 0; attempt < 2000; ++attempt) {
+  EquivalenceCase instance;
+  for (int attempt = 0; attempt < kMostModels * kMostOptions; ++attempt) {
+    if (attempt % kMostOptions == 0) instance = draw_model_and_batch(random);
     const StrategyEntry& strategy = known[static_cast<std::size_t>(
         random.integer(0, static_cast<std::int64_t>(known.size()) - 1))];
     if (strategy.name == "single" || (!only.empty() && strategy.name != only)) continue;

@@ -54,7 +54,7 @@ std::optional<std::string> problem_of(const EquivalenceCase& instance) {
 
 TEST(Law1Equivalence, AnyStrategyGivesTheSingleDeviceAnswer) {
   const std::uint64_t seed = from_environment("WEIR_LAW1_SEED", 1);
-  const std::uint64_t cases = from_environment("WEIR_LAW1_CASES", 150);
+  const std::uint64_t cases = from_environment("WEIR_LAW1_CASES", 100);
   const char* const only = std::getenv("WEIR_LAW1_STRATEGY");
   std::set<std::string> covered;
   for (std::uint64_t i = 0; i < cases; ++i) {
@@ -74,6 +74,31 @@ TEST(Law1Equivalence, AnyStrategyGivesTheSingleDeviceAnswer) {
     EXPECT_TRUE(strategy.name == "single" || covered.contains(std::string(strategy.name)))
         << strategy.name << " was never drawn";
   }
+}
+
+// The engine keeps a plan for as long as the strategy says that the layouts stay the same.
+TEST(Law1Equivalence, StepsWithTheSameLayoutsHaveThem) {
+  const std::uint64_t seed = from_environment("WEIR_LAW1_SEED", 1);
+  int same = 0;
+  for (std::uint64_t i = 0; i < 500; ++i) {
+    Random random(seed + i);
+    const EquivalenceCase instance = draw_case(random).value();
+    const auto strategy =
+        make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
+    const auto draw_step = [&] {
+      StepShape step(static_cast<std::size_t>(random.integer(1, 3)));
+      for (RequestShape& request : step) {
+        request = {.past_len = random.integer(0, 60), .q_len = random.integer(1, 8), .max_len = 80};
+      }
+      return step;
+    };
+    const StepShape a = draw_step();
+    const StepShape b = draw_step();
+    if (!strategy->strategy->same_layouts(a, b)) continue;
+    ++same;
+    EXPECT_EQ(strategy->strategy->layouts(a), strategy->strategy->layouts(b)) << strategy->label;
+  }
+  EXPECT_GT(same, 20);
 }
 
 TEST(Law1Equivalence, ShrinkingKeepsWhatFailsAndDropsTheRest) {

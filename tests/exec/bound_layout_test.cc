@@ -32,7 +32,7 @@ TEST(BoundLayout, PutsRequestsBelowEachOtherAndLeavesOutThoseWithoutRows) {
   const BoundBuffer& buffer = layout.buffers[0];
   EXPECT_EQ(buffer.rows, 9);
   EXPECT_EQ(buffer.width(), 32);
-  EXPECT_EQ(buffer.elements(), 288);
+  EXPECT_EQ(buffer.elements, 288);
   ASSERT_EQ(buffer.spans.size(), 2U);
   EXPECT_EQ(buffer.spans[0].request, 0);
   EXPECT_EQ(buffer.spans[1].request, 2);

@@ -1,6 +1,7 @@
 #include "exec/kv_store.h"
 
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -27,12 +28,12 @@ void write(KvStrip& strip, Interval positions) {
                     .num_heads = 2,
                     .head_dim = 8,
                     .first_position_of_rows = positions.begin},
-                   strip.mutable_keys(positions));
+                   strip.mutable_blocks(positions));
 }
 std::vector<float> read(const KvStrip& strip, Interval positions) {
   std::vector<float> rows(static_cast<std::size_t>(positions.size() * 16));
   kernel::read_kv(
-      strip.keys(positions),
+      strip.blocks(positions),
       {.first_position = positions.begin, .rows = positions.size(), .num_heads = 2, .head_dim = 8},
       rows.data(), 16);
   return rows;
@@ -66,45 +67,69 @@ TEST(KvStrip, TakesMemoryForTheBlocksThatItHolds) {
   strip.reserve({.begin = 5, .end = 5});
   EXPECT_EQ(strip.bytes(), 0);
   strip.reserve({.begin = 10 * kKvBlockSize, .end = 10 * kKvBlockSize + 1});
-  EXPECT_EQ(strip.bytes(), 2 * kBlockBytes);
+  EXPECT_EQ(strip.bytes(), kBlockBytes);
   strip.reserve({.begin = 10 * kKvBlockSize - 1, .end = 11 * kKvBlockSize});
-  EXPECT_EQ(strip.bytes(), 4 * kBlockBytes);
+  EXPECT_EQ(strip.bytes(), 2 * kBlockBytes);
 }
+
+constexpr KvKey kKey = {.sequence = SequenceId{7}, .layer = 1, .tensor = KvTensor::keys};
 
 TEST(KvStore, FindsAStripThatHoldsAllThatIsWanted) {
   KvStore store;
-  store.strip(SequenceId{7}, 1, kShape).reserve({.begin = 0, .end = 50});
-  const auto find = [&](std::int32_t layer, Interval heads, Interval positions) {
-    return store.find(SequenceId{7}, layer, heads, {.begin = 2, .end = 8}, positions) != nullptr;
+  store.strip(kKey, kShape).reserve({.begin = 0, .end = 50});
+  const auto finds = [&](KvKey key, Interval heads, std::int64_t end) {
+    return store.find(key, {.heads = heads,
+                            .dims = {.begin = 2, .end = 8},
+                            .positions = {.begin = 0, .end = end}}) != nullptr;
   };
-  EXPECT_TRUE(find(1, {.begin = 3, .end = 4}, {.begin = 0, .end = 50}));
-  EXPECT_FALSE(find(0, {.begin = 3, .end = 4}, {.begin = 0, .end = 50}));
-  EXPECT_FALSE(find(1, {.begin = 1, .end = 3}, {.begin = 0, .end = 50}));
-  EXPECT_FALSE(find(1, {.begin = 3, .end = 4}, {.begin = 0, .end = 51}));
+  EXPECT_TRUE(finds(kKey, {.begin = 3, .end = 4}, 50));
+  EXPECT_FALSE(finds(kKey, {.begin = 1, .end = 3}, 50));
+  EXPECT_FALSE(finds(kKey, {.begin = 3, .end = 4}, 51));
+  KvKey other = kKey;
+  other.layer = 0;
+  EXPECT_FALSE(finds(other, {.begin = 3, .end = 4}, 50));
+  other = kKey;
+  other.tensor = KvTensor::values;
+  EXPECT_FALSE(finds(other, {.begin = 3, .end = 4}, 50));
 }
 
 TEST(KvStore, KeepsStripsOfOtherHeadsApart) {
   KvStore store;
-  KvStrip& strip = store.strip(SequenceId{7}, 1, kShape);
-  EXPECT_EQ(&store.strip(SequenceId{7}, 1, kShape), &strip);
+  KvStrip& strip = store.strip(kKey, kShape);
+  EXPECT_EQ(&store.strip(kKey, kShape), &strip);
   KvStrip::Shape other = kShape;
   other.heads = {.begin = 0, .end = 4};
-  EXPECT_NE(&store.strip(SequenceId{7}, 1, other), &strip);
+  EXPECT_NE(&store.strip(kKey, other), &strip);
+}
+
+TEST(KvStore, DropsStripsOfShapesThatAreNoLongerKept) {
+  KvStore store;
+  KvStrip::Shape other = kShape;
+  other.heads = {.begin = 4, .end = 6};
+  store.strip(kKey, kShape).reserve({.begin = 0, .end = 1});
+  store.strip(kKey, other).reserve({.begin = 0, .end = 200});
+  store.keep_only(kKey, std::span(&kShape, 1));
+  EXPECT_EQ(store.bytes(), kBlockBytes);
 }
 
 TEST(KvStore, ReleasesAllLayersOfOneSequence) {
   KvStore store;
+  const auto key = [](std::uint64_t sequence, std::int32_t layer, KvTensor tensor) {
+    return KvKey{.sequence = SequenceId{sequence}, .layer = layer, .tensor = tensor};
+  };
   for (const std::uint64_t sequence : {1U, 2U, 3U}) {
-    for (const std::int32_t layer : {0, 1})
-      store.strip(SequenceId{sequence}, layer, kShape).reserve({.begin = 0, .end = 1});
+    for (const std::int32_t layer : {0, 1}) {
+      for (const KvTensor tensor : {KvTensor::keys, KvTensor::values})
+        store.strip(key(sequence, layer, tensor), kShape).reserve({.begin = 0, .end = 1});
+    }
   }
-  EXPECT_EQ(store.bytes(), 6 * 2 * kBlockBytes);
+  EXPECT_EQ(store.bytes(), 12 * kBlockBytes);
   store.release(SequenceId{2});
-  EXPECT_EQ(store.bytes(), 4 * 2 * kBlockBytes);
-  EXPECT_EQ(store.find(SequenceId{2}, 0, kShape.heads, kShape.dims, {.begin = 0, .end = 1}),
-            nullptr);
-  EXPECT_NE(store.find(SequenceId{3}, 1, kShape.heads, kShape.dims, {.begin = 0, .end = 1}),
-            nullptr);
+  EXPECT_EQ(store.bytes(), 8 * kBlockBytes);
+  const KvStore::Wanted wanted = {
+      .heads = kShape.heads, .dims = kShape.dims, .positions = {.begin = 0, .end = 1}};
+  EXPECT_EQ(store.find(key(2, 0, KvTensor::keys), wanted), nullptr);
+  EXPECT_NE(store.find(key(3, 1, KvTensor::values), wanted), nullptr);
   store.release(SequenceId{2});
 }
 

@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "strategy/tensor_parallel.h"
 #include "tests/exec/machine.h"
 
 namespace weir {
@@ -56,6 +57,12 @@ Layout partials_over_thirds(const std::vector<DeviceId>& devices) {
   return layout;
 }
 
+// In one round, over K and V where they lie.
+void set_attention(LayerLayouts& layer, const Layout& attention) {
+  layer.attention = attention;
+  layer.rounds = {plain_round(layer.k_cache, layer.v_cache, attention)};
+}
+
 LayerLayouts& layer_of(StepLayouts& layouts) { return layouts.microbatches[0].distinct[0]; }
 
 // The residual split by tokens between ops.
@@ -82,8 +89,8 @@ StepLayouts split_positions() {
   const auto devices = device_range(0, 3);
   StepLayouts layouts = tensor_parallel(device_range(0, 2), kBatch);
   LayerLayouts& layer = layer_of(layouts);
-  layer.cache_before = layer.cache = thirds_of_positions(devices);
-  layer.attention = partials_over_thirds(devices);
+  set_cache(layer, thirds_of_positions(devices));
+  set_attention(layer, partials_over_thirds(devices));
   return layouts;
 }
 // As above, all of it merged where it is held.
@@ -113,8 +120,8 @@ StepLayouts positions_apart() {
   StepLayouts layouts = tensor_parallel(device_range(0, 2), kBatch);
   LayerLayouts& layer = layer_of(layouts);
   const std::vector<DeviceId> holders = {DeviceId{0}, DeviceId{1}, DeviceId{0}};
-  layer.cache_before = layer.cache = thirds_of_positions(holders);
-  layer.attention = partials_over_thirds(holders);
+  set_cache(layer, thirds_of_positions(holders));
+  set_attention(layer, partials_over_thirds(holders));
   return layouts;
 }
 
@@ -123,8 +130,8 @@ StepLayouts pool_of_query_blocks() {
   const auto pool = device_range(2, 5);
   StepLayouts layouts = tensor_parallel(device_range(0, 2), kBatch);
   LayerLayouts& layer = layer_of(layouts);
-  layer.cache_before = layer.cache = replicated(pool);
-  layer.attention = token_blocks(pool);
+  set_cache(layer, replicated(pool));
+  set_attention(layer, token_blocks(pool));
   return layouts;
 }
 
@@ -146,9 +153,11 @@ StepLayouts value_slices() {
   const auto group = device_range(0, 4);
   StepLayouts layouts = tensor_parallel(group, kBatch);
   LayerLayouts& layer = layer_of(layouts);
-  layer.kv = layer.cache_before = layer.cache = replicated(group);
-  layer.attention = layer.attention_out =
+  layer.kv = replicated(group);
+  set_cache(layer, layer.kv);
+  layer.attention_out =
       pieces(group, [](std::int64_t i) { return Box{.dim = Range::of(2 * i, 2 * i + 2)}; });
+  set_attention(layer, layer.attention_out);
   return layouts;
 }
 // The same with K and V projected in slices.
@@ -255,17 +264,18 @@ INSTANTIATE_TEST_SUITE_P(ByHand, Layouts, testing::ValuesIn(kCases),
 TEST(GrowingLayouts, LetADeviceJoin) {
   const auto both = device_range(0, 2);
   const StepLayouts alone = tensor_parallel(device_range(0, 1), 1);
-  StepLayouts joined = alone;
-  layer_of(joined).cache = pieces(both, [](std::int64_t i) {
+  const Layout cache = pieces(both, [](std::int64_t i) {
     return Box{.token =
                    i == 0 ? Range::of(0, 60) : Range{.begin = Bound::at(60), .end = Bound::end()}};
   });
-  layer_of(joined).attention = replicated(both);
-  layer_of(joined).attention.kind = LayoutKind::softmax;
-  for (std::size_t i = 0; i < 2; ++i)
-    layer_of(joined).attention.pieces[i].over.token = layer_of(joined).cache.pieces[i].box.token;
-  StepLayouts later = joined;
-  layer_of(later).cache_before = layer_of(later).cache;
+  Layout attention = replicated(both);
+  attention.kind = LayoutKind::softmax;
+  for (std::size_t i = 0; i < 2; ++i) attention.pieces[i].over.token = cache.pieces[i].box.token;
+  StepLayouts later = alone;
+  set_cache(layer_of(later), cache);
+  set_attention(layer_of(later), attention);
+  StepLayouts joined = later;
+  layer_of(joined).k_cache_before = layer_of(joined).v_cache_before = on(DeviceId{0});
 
   Machine machine({.num_devices = 2});
   Machine single({});
@@ -297,7 +307,8 @@ TEST(GrowingLayouts, LetACacheMove) {
     StepLayouts staying = tensor_parallel(groups[i], 1);
     StepLayouts moving = staying;
     StepLayouts before = tensor_parallel(groups[i == 0 ? 0 : i - 1], 1);
-    layer_of(moving).cache_before = layer_of(before).cache;
+    layer_of(moving).k_cache_before = layer_of(before).k_cache;
+    layer_of(moving).v_cache_before = layer_of(before).v_cache;
     for (const StepLayouts* layouts : {&moving, &staying}) {
       const Tokens tokens = some_tokens(21, 3);
       expect_near(machine.run(machine.plan(*layouts, 1), {{1, tokens}}),

@@ -65,7 +65,7 @@ HWY_INLINE void score_row(const ScoreTile& tile, std::int64_t query, std::int64_
 }
 
 void score_head(const ScoreTile& tile, std::int64_t query, std::int64_t head, SeenKeys seen,
-              float* scores) {
+                float* scores) {
   switch (tile.keys.dtype) {
     case DType::f32:
       return score_row<float>(tile, query, head, seen, scores);
@@ -97,7 +97,7 @@ HWY_INLINE float attend_row(const ScoredTile& tile, std::int64_t head, SeenKeys 
 }
 
 float attend_head(const ScoredTile& tile, std::int64_t head, SeenKeys seen, const float* scores,
-                float* out) {
+                  float* out) {
   switch (tile.values.dtype) {
     case DType::f32:
       return attend_row<float>(tile, head, seen, scores, out);

@@ -14,7 +14,7 @@ namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
 void sum_range(const float* const* terms, std::size_t count, std::int64_t begin, std::int64_t end,
-              float* out) {
+               float* out) {
   const DF d;
   std::int64_t i = begin;
   for (; i + kLanes <= end; i += kLanes) {

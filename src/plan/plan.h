@@ -6,29 +6,28 @@
 // A plan is one step (a prefill chunk or a decode, they differ only in lengths) of a batch of
 // requests, as a DAG of nodes.
 //
-//   Value   one logical tensor in one layout: "the residual of layer 3, whole on devices 0..7".
-//   Written by exactly one node.
-//           A device's part of a value is one buffer per distinct box that the layout gives it,
-//           rows ordered by request, then token; row contents ordered by head, then dim.
-//   Node    one op. A compute node is a bundle of independent tasks, one per device that holds a
-//   piece of its outputs; a
-//           task reads only its own device's buffers, and for each output box the input boxes that
-//           the op's rule names (node_rules.h). A communication node is joint: its output is the
-//           same logical tensor as its input, held as the output's layout says; `sum` and `softmax`
-//           partials that meet are added or merged on the way. All members take part, which are the
-//           devices of its inputs and outputs.
-//   Queue   each device has one for compute and one for communication: the order in which it does
-//   its nodes. A task may
-//           start when its predecessor in its queue is done and its inputs are there; nothing else
-//           orders anything.
-//   State   the KV cache of a layer is a value too: `kv_append` turns the cache before the step
-//   into the cache after it.
-//           What a device holds of it stays there from step to step, as weights do. Positions are
-//           absolute.
-//   Length  q_len (new tokens) and kv_len (tokens attended, the new ones included) of every request
-//   are not in a plan.
-//           They are bound when it is read (`StepLengths`), within the plan's `limits`. Nor are
-//           there seconds.
+// Value: one logical tensor in one layout: "the residual of layer 3, whole on devices 0..7".
+//   Written by exactly one node. A device's part of a value is one buffer per distinct box that the
+//   layout gives it, rows ordered by request, then token; row contents ordered by head, then dim.
+//
+// Node: one op. A compute node is a bundle of independent tasks, one per device that holds a piece
+//   of its outputs; a task reads only its own device's buffers, and for each output box the input
+//   boxes that the op's rule names (locality.h). A communication node is joint: its output is the
+//   same logical tensor as its input, held as the output's layout says; `sum` and `softmax`
+//   partials that meet are added or merged on the way. Its members are the devices of its inputs
+//   and outputs.
+//
+// Queue: each device has one for compute and one for communication: the order in which it does its
+//   nodes. A task may start when its predecessor in its queue is done and its inputs are there;
+//   nothing else orders anything.
+//
+// State: the K and V caches of a layer are values too: `kv_append` or `kv_copy` turns the caches
+//   before the step into those after it. What a device holds of them stays there from step to step,
+//   as weights do. Positions are absolute. (A `copy` of a cache is a passing value like any.)
+//
+// Length: q_len (new tokens) and kv_len (tokens attended, the new ones included) of every request
+//   are not in a plan. They are bound when it is read (`StepLengths`), within the plan's `limits`.
+//   Nor are there seconds.
 //
 // Head dimensions are counted in rotary-pair order: dimensions 2i and 2i + 1 are the pair that RoPE
 // rotates together (checkpoints keep them rotary_dim / 2 apart); dimensions beyond rotary_dim

@@ -56,7 +56,7 @@ class AttentionPool final : public Strategy {
         layouts.microbatches.push_back(
             layouts_in_stages(model_, stages_, requests, [&](std::span<const DeviceId> group) {
               LayerLayouts layer = tensor_parallel_layer(model_, group, requests);
-              if (run.is_long) spill(layer, group, requests, step);
+              if (run.is_long) spill(layer, requests, step);
               return layer;
             }));
       }
@@ -126,8 +126,7 @@ class AttentionPool final : public Strategy {
   }
 
   // Turns a tensor-parallel layer into one whose attention is done by the pool.
-  void spill(LayerLayouts& layer, std::span<const DeviceId> group, Interval requests,
-             const StepShape& step) const {
+  void spill(LayerLayouts& layer, Interval requests, const StepShape& step) const {
     if (shape_.split == Split::kv_blocks) {
       spill_kv_blocks(layer, requests, step);
       return;
@@ -144,7 +143,6 @@ class AttentionPool final : public Strategy {
     layer.v_cache = layer.k_cache;
     layer.attention = attention;
     layer.rounds = {plain_round(layer.k_cache, layer.v_cache, std::move(attention))};
-    static_cast<void>(group);
   }
 
   // Heads of the request's i-th of `pool` devices: all, unless the split is by heads.
@@ -200,7 +198,9 @@ class AttentionPool final : public Strategy {
     }
     set_cache(layer, Layout(layer.k_cache));
     layer.rounds = {plain_round(layer.k_cache, layer.v_cache, layer.attention)};
-    if (shape_.reduction == Reduction::hierarchical) add_stations(layer, users);
+    if (shape_.reduction == Reduction::hierarchical) {
+      add_stations(layer, requests.begin, std::move(users));
+    }
   }
 
   std::vector<DeviceId> add_blocks(LayerLayouts& layer, std::int64_t request,
@@ -229,13 +229,16 @@ class AttentionPool final : public Strategy {
 
   // 8 -> 4 -> 2 -> 1: at every station the upper half of what is left hands its partial outputs to
   // the lower half, request by request.
-  void add_stations(LayerLayouts& layer, std::vector<std::vector<DeviceId>> users) const {
+  // `users`: the pool devices that attend for each request from `first` on.
+  static void add_stations(LayerLayouts& layer, std::int64_t first,
+                           std::vector<std::vector<DeviceId>> users) {
     Layout station = layer.attention;
     while (std::ranges::any_of(users, [](const auto& left) { return left.size() > 1; })) {
       for (std::size_t i = 0; i < users.size(); ++i) {
         auto& left = users[i];
         const std::size_t half = (left.size() + 1) / 2;
-        const Range request = station_request(layer, i);
+        const std::int64_t r = first + static_cast<std::int64_t>(i);
+        const Range request = request_range({.begin = r, .end = r + 1});
         for (std::size_t from = half; from < left.size(); ++from) {
           for (Piece& piece : station.pieces) {
             if (piece.device == left[from] && piece.box.request == request) {
@@ -247,13 +250,6 @@ class AttentionPool final : public Strategy {
       }
       layer.attention_via.push_back(station);
     }
-  }
-
-  // The request range of the i-th long request's pool pieces.
-  static Range station_request(const LayerLayouts& layer, std::size_t i) {
-    const std::int64_t first = layer.attention.pieces.front().box.request.begin.value(1 << 30);
-    const auto request = first + static_cast<std::int64_t>(i);
-    return request_range({.begin = request, .end = request + 1});
   }
 
   ModelSpec model_;

@@ -20,14 +20,15 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // 12 independent sums: 3 for each of the 4 cycles that a multiply-add takes.
-double MultiplyAdds(std::int64_t rounds, float& result) {
+double multiply_adds(std::int64_t rounds, float& result) {
   const hn::ScalableTag<float> d;
   const auto x = hn::Set(d, 0.999F);
   const auto y = hn::Set(d, 0.001F);
-  // Different values, or the compiler would see that one sum does for all.
+  // Different values, and none at the fixed point 1, or the compiler would leave some out.
   const auto start = [&](float value) HWY_ATTR { return hn::Set(d, value); };
-  auto a0 = start(0), a1 = start(1), a2 = start(2), a3 = start(3), a4 = start(4), a5 = start(5),
-       a6 = start(6), a7 = start(7), a8 = start(8), a9 = start(9), a10 = start(10), a11 = start(11);
+  auto a0 = start(2), a1 = start(3), a2 = start(4), a3 = start(5), a4 = start(6), a5 = start(7),
+       a6 = start(8), a7 = start(9), a8 = start(10), a9 = start(11), a10 = start(12),
+       a11 = start(13);
   for (std::int64_t round = 0; round < rounds; ++round) {
     a0 = hn::MulAdd(a0, x, y);
     a1 = hn::MulAdd(a1, x, y);
@@ -49,7 +50,7 @@ double MultiplyAdds(std::int64_t rounds, float& result) {
   return 2.0 * 12.0 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
 }
 
-float ReadAll(const float* data, std::int64_t count) {
+float read_all(const float* data, std::int64_t count) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto a = hn::Zero(d), b = a, c = a, e = a;
@@ -70,8 +71,8 @@ HWY_AFTER_NAMESPACE();
 namespace weir::bench {
 namespace {
 
-HWY_EXPORT(MultiplyAdds);
-HWY_EXPORT(ReadAll);
+HWY_EXPORT(multiply_adds);
+HWY_EXPORT(read_all);
 
 double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
@@ -94,7 +95,7 @@ double fma_flops_per_s(Team& team) {
   const double seconds = best_seconds(9, [&] {
     team.run([&](int worker) {
       float sum = 0;
-      const double done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(kRounds, sum);
+      const double done = HWY_DYNAMIC_DISPATCH(multiply_adds)(kRounds, sum);
       sink.store(sum);
       if (worker == 0) flops = done * team.size();
     });
@@ -114,7 +115,7 @@ double read_bytes_per_s(Team& team) {
   std::atomic<float> sink{0};
   const double seconds = best_seconds(5, [&] {
     part([&](std::int64_t begin, std::int64_t end) {
-      sink.store(HWY_DYNAMIC_DISPATCH(ReadAll)(values + begin, end - begin));
+      sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values + begin, end - begin));
     });
   });
   return static_cast<double>(block.bytes()) / seconds;

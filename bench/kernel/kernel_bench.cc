@@ -22,6 +22,7 @@
 #include "base/random.h"
 #include "bench/kernel/ceilings.h"
 #include "kernel/kernel.h"
+#include "kernel/scratch.h"
 #include "kernel/team.h"
 
 namespace weir::bench {
@@ -80,19 +81,12 @@ void report_bytes(Team& team, const std::string& name, double bytes,
       100 * bytes / t.fastest / peak, 100 * bytes / t.slowest / peak);
 }
 
-std::vector<float> random_floats(std::int64_t count) {
-  Random random(1);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = static_cast<float>(random.uniform() - 0.5);
-  return values;
-}
-
-// `count` values of the dtype between -1/2 and 1/2.
-std::vector<std::byte> random_values(DType dtype, std::int64_t count) {
+// `count` values of the dtype between -1/2 and 1/2, in huge pages where there are any.
+kernel::Block random_values(DType dtype, std::int64_t count) {
   Random random(2);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(count * size_in_bytes(dtype)));
-  auto* const halves = reinterpret_cast<std::uint16_t*>(bytes.data());
-  auto* const floats = reinterpret_cast<float*>(bytes.data());
+  kernel::Block block(static_cast<std::size_t>(count * size_in_bytes(dtype)));
+  auto* const halves = reinterpret_cast<std::uint16_t*>(block.data());
+  auto* const floats = reinterpret_cast<float*>(block.data());
   for (std::int64_t i = 0; i < count; ++i) {
     const auto value = static_cast<float>(random.uniform() - 0.5);
     switch (dtype) {
@@ -107,8 +101,18 @@ std::vector<std::byte> random_values(DType dtype, std::int64_t count) {
         break;
     }
   }
-  return bytes;
+  return block;
 }
+
+// Activations, in huge pages too.
+class Floats {
+ public:
+  explicit Floats(std::int64_t count) : block_(random_values(DType::f32, count)) {}
+  [[nodiscard]] float* data() const { return reinterpret_cast<float*>(block_.data()); }
+
+ private:
+  kernel::Block block_;
+};
 
 struct LinearShape {
   std::int64_t rows = 0;
@@ -119,14 +123,14 @@ struct LinearShape {
 
 void bench_linear(Team& team, LinearShape shape) {
   using kernel::PackedWeights;
-  const std::vector<std::byte> raw = random_values(shape.dtype, shape.in * shape.out);
+  const kernel::Block raw = random_values(shape.dtype, shape.in * shape.out);
   const PackedWeights weights(team, {.data = raw.data(),
                                      .dtype = shape.dtype,
                                      .out_features = shape.out,
                                      .in_features = shape.in,
                                      .row_stride = shape.in});
-  const std::vector<float> x = random_floats(shape.rows * shape.in);
-  std::vector<float> y(static_cast<std::size_t>(shape.rows * shape.out));
+  const Floats x(shape.rows * shape.in);
+  const Floats y(shape.rows * shape.out);
   const std::string name = fmt::format("linear {} x {} -> {} {}", shape.rows, shape.in, shape.out,
                                        to_string(shape.dtype));
   const auto work = [&] {
@@ -156,8 +160,8 @@ void bench_attention(Team& team, AttentionShape shape) {
   constexpr std::int64_t kBlock = 128;
   const std::int64_t blocks = (shape.keys + kBlock - 1) / kBlock;
   const std::int64_t block_values = kBlock * shape.kv_heads * shape.head_dim;
-  const std::vector<std::byte> keys = random_values(shape.dtype, blocks * block_values);
-  const std::vector<std::byte> values = random_values(shape.dtype, blocks * block_values);
+  const kernel::Block keys = random_values(shape.dtype, blocks * block_values);
+  const kernel::Block values = random_values(shape.dtype, blocks * block_values);
   std::vector<const void*> key_blocks;
   std::vector<const void*> value_blocks;
   for (std::int64_t block = 0; block < blocks; ++block) {
@@ -178,9 +182,9 @@ void bench_attention(Team& team, AttentionShape shape) {
                             .position_stride = shape.head_dim};
   };
   const std::int64_t row = shape.q_heads * shape.head_dim;
-  const std::vector<float> q = random_floats(shape.queries * row);
-  std::vector<float> out(static_cast<std::size_t>(shape.queries * row));
-  std::vector<float> lse(static_cast<std::size_t>(shape.queries * shape.q_heads));
+  const Floats q(shape.queries * row);
+  const Floats out(shape.queries * row);
+  const Floats lse(shape.queries * shape.q_heads);
   const kernel::AttentionTile tile{.q = q.data(),
                                    .q_row_stride = row,
                                    .q_head_stride = shape.head_dim,
@@ -205,7 +209,7 @@ void bench_attention(Team& team, AttentionShape shape) {
                   shape.q_heads, shape.kv_heads, shape.head_dim, to_string(shape.dtype));
   const auto work = [&] { kernel::attention(team, {&tile, 1}); };
   if (shape.queries == 1) {
-    report_bytes(team, name, static_cast<double>(keys.size() + values.size()), work);
+    report_bytes(team, name, static_cast<double>(keys.bytes() + values.bytes()), work);
   } else {
     // Only pairs that the causal mask lets through count as work.
     const double pairs =
@@ -237,10 +241,10 @@ void bench_team(Team& team) {
 void bench_row_kernels(Team& team) {
   constexpr std::int64_t kRows = 512;
   constexpr std::int64_t kCols = 4096;
-  const std::vector<float> x = random_floats(kRows * kCols);
-  const std::vector<float> up = random_floats(kRows * kCols);
+  const Floats x(kRows * kCols);
+  const Floats up(kRows * kCols);
   const std::vector<float> weight(kCols, 1.0F);
-  std::vector<float> y(x.size());
+  const Floats y(kRows * kCols);
   const kernel::ConstMatrix in{.data = x.data(), .rows = kRows, .cols = kCols, .row_stride = kCols};
   const kernel::ConstMatrix in2{
       .data = up.data(), .rows = kRows, .cols = kCols, .row_stride = kCols};

@@ -1,6 +1,8 @@
 #include "checkpoint/checkpoint.h"
 
 #include <filesystem>
+#include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -29,11 +31,9 @@ using FoundTensors = std::map<std::string, Found, std::less<>>;
 std::string in_quotes(const std::string& text) { return shown(nlohmann::json(text)); }
 
 std::vector<std::string> names_of_shards(const std::map<std::string, std::string>& index) {
-  std::map<std::string, bool> names;
-  for (const auto& [tensor, file] : index) names.emplace(file, true);
-  std::vector<std::string> list;
-  for (const auto& [name, unused] : names) list.push_back(name);
-  return list;
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : index) names.insert(file);
+  return {names.begin(), names.end()};
 }
 
 // An index and its shards must tell the same story.
@@ -41,7 +41,7 @@ std::vector<std::string> compare_with_index(const std::map<std::string, std::str
                                             const std::vector<std::string>& shards,
                                             const std::vector<SafetensorsFile>& files) {
   std::vector<std::string> problems;
-  std::map<std::string, std::string> held;  // Tensor -> shard.
+  std::set<std::string> held;  // Tensors found where the index places them.
   for (std::size_t i = 0; i < files.size(); ++i) {
     for (const SafetensorsEntry& entry : files[i].entries()) {
       const auto named = index.find(entry.name);
@@ -50,7 +50,7 @@ std::vector<std::string> compare_with_index(const std::map<std::string, std::str
             fmt::format("{}: found tensor {}, which the index {}", shards[i], in_quotes(entry.name),
                         named == index.end() ? "does not name" : "places in " + named->second));
       } else {
-        held.emplace(entry.name, shards[i]);
+        held.insert(entry.name);
       }
     }
   }
@@ -129,9 +129,9 @@ std::vector<std::string> find_problems(const ModelSpec& model,
                                        const std::vector<ModelTensor>& wanted,
                                        const FoundTensors& found) {
   std::vector<std::string> problems;
-  std::map<std::string_view, bool> wanted_names;
+  std::set<std::string_view> wanted_names;
   for (const ModelTensor& tensor : wanted) {
-    wanted_names.emplace(tensor.name, true);
+    wanted_names.insert(tensor.name);
     if (std::string problem = mismatch(tensor, found); !problem.empty()) {
       problems.push_back(std::move(problem));
     }

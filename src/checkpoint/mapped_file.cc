@@ -16,6 +16,8 @@ namespace {
 class FileDescriptor {
  public:
   explicit FileDescriptor(int value) : value_(value) {}
+  FileDescriptor(FileDescriptor&&) = delete;
+  FileDescriptor& operator=(FileDescriptor&&) = delete;
   FileDescriptor(const FileDescriptor&) = delete;
   FileDescriptor& operator=(const FileDescriptor&) = delete;
   ~FileDescriptor() {
@@ -48,7 +50,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   if (start == MAP_FAILED) {
     return run_failed(fmt::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
   }
-  return MappedFile({static_cast<const std::byte*>(start), size});
+  return MappedFile({static_cast<std::byte*>(start), size});
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
@@ -59,7 +61,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
 }
 
 }  // namespace weir

@@ -169,6 +169,7 @@ Result<ModelSpec> preset_model(std::string_view name, const PresetOptions& optio
   const Preset* preset = find_preset(name);
   if (preset == nullptr) {
     std::vector<std::string_view> names;
+    names.reserve(kPresets.size());
     for (const Preset& known : kPresets) names.push_back(known.name);
     return invalid_input(
         fmt::format("preset: found \"{}\", allowed one of: {}", name, fmt::join(names, ", ")));

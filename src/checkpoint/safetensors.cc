@@ -202,6 +202,7 @@ Result<SafetensorsEntry> check_claim(const Claim& claim, std::int64_t data_begin
   const FormatDType* dtype = find_dtype(*claim.dtype);
   if (dtype == nullptr) {
     std::vector<std::string_view> names;
+    names.reserve(kFormatDTypes.size());
     for (const FormatDType& known : kFormatDTypes) names.push_back(known.name);
     return invalid_input(fmt::format("{}: dtype: found {}, allowed one of: {}", who,
                                      in_quotes(*claim.dtype), fmt::join(names, ", ")));

@@ -24,14 +24,19 @@ BoundLayout bind(const Plan& plan, const Value& value, const StepLengths& length
     result.device = buffer.device;
     result.box = buffer.box;
     result.head = resolve(buffer.box.head, shape.heads);
-    result.dim = resolve(buffer.box.dim, shape.dims);
+    if (!shape.dim_is_positions) result.dim = resolve(buffer.box.dim, shape.dims);
     const Interval requests = requests_of(buffer.box, plan.batch_size());
     for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const Interval token =
-          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]).token;
-      if (token.empty()) continue;
-      result.spans.push_back({.request = request, .token = token, .first_row = result.rows});
-      result.rows += token.size();
+      const ResolvedBox part =
+          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
+      if (part.token.empty()) continue;
+      result.spans.push_back({.request = request,
+                              .token = part.token,
+                              .first_row = result.rows,
+                              .first_element = result.elements,
+                              .dim = part.dim});
+      result.rows += part.token.size();
+      result.elements += part.elements();
     }
     if (layout.kind == LayoutKind::softmax) {
       for (const Piece& piece : layout.pieces) {

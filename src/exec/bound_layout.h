@@ -12,7 +12,9 @@ namespace weir {
 struct RowSpan {
   std::int64_t request = 0;
   Interval token;  // New tokens of the request (or positions, where the tensor counts positions).
-  std::int64_t first_row = 0;  // Where they begin in the buffer.
+  std::int64_t first_row = 0;      // Where they begin in the buffer,
+  std::int64_t first_element = 0;  // and the index of their first element.
+  Interval dim;  // Differs between requests only where the dim axis counts positions (scores).
 };
 
 // One buffer: row-major, rows as in `spans`, columns head by head.
@@ -23,10 +25,11 @@ struct BoundBuffer {
   Interval dim;
   std::vector<RowSpan> spans;  // By request; requests without rows are left out.
   std::int64_t rows = 0;
+  std::int64_t elements = 0;
   std::vector<Range> key_ranges;  // Softmax partials: the key positions that it has attended to.
 
+  // Of a row; not for scores.
   [[nodiscard]] std::int64_t width() const { return head.size() * dim.size(); }
-  [[nodiscard]] std::int64_t elements() const { return rows * width(); }
   // The row of `token` of `request`, which the buffer must hold.
   [[nodiscard]] std::int64_t row_of(std::int64_t request, std::int64_t token) const;
 };

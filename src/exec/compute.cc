@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <deque>
 
 #include "base/check.h"
+#include "exec/kv_view.h"
 #include "exec/redistribute.h"
 #include "plan/locality.h"
 
@@ -66,11 +68,26 @@ class ComputeTask {
         }
         break;
       case kv_append:
-        each_buffer(0, [&](std::size_t, const BoundBuffer& cache) { append(cache); });
+        for (std::size_t o = 0; o < node_.outputs.size(); ++o) {
+          each_buffer(o, [&](std::size_t, const BoundBuffer& cache) { append(o, cache); });
+        }
         break;
       case attention:
         allocate_outputs();
         run_attention();
+        break;
+      case score_slice:
+        allocate_outputs();
+        each_buffer(0,
+                    [&](std::size_t part, const BoundBuffer& shape) { run_scores(part, shape); });
+        break;
+      case attend_scores:
+        allocate_outputs();
+        each_buffer(0,
+                    [&](std::size_t part, const BoundBuffer& shape) { run_scored(part, shape); });
+        break;
+      case merge:
+        run_merge();
         break;
       case add:
         take_over(0, 0);
@@ -157,7 +174,7 @@ class ComputeTask {
     device_.allocate(step_, node_.outputs[o]);
     for (std::size_t part = 0; part < target.parts.size(); ++part) {
       const auto bytes =
-          static_cast<std::size_t>(buffer(node_.outputs[o], part).elements()) * sizeof(float);
+          static_cast<std::size_t>(buffer(node_.outputs[o], part).elements) * sizeof(float);
       std::memcpy(target.parts[part].data(), source.parts[part].data(), bytes);
     }
   }
@@ -267,36 +284,71 @@ class ComputeTask {
     });
   }
 
-  // K and V of the new tokens that this device has projected.
-  void append(const BoundBuffer& cache) {
-    for (const std::size_t which : {0, 1}) {
-      const ValueId value = node_.inputs[which];
-      for (std::size_t part = 0; part < num_parts(value); ++part) {
-        const BoundBuffer& source = buffer(value, part);
-        if (source.box != cache.box) continue;
-        for (const RowSpan& span : source.spans)
-          write_rows(which == 0, source, local(value).parts[part].data(), span);
+  // K or V of the new tokens that this device has projected.
+  void append(std::size_t o, const BoundBuffer& cache) {
+    const ValueId value = node_.inputs[o];
+    for (std::size_t part = 0; part < num_parts(value); ++part) {
+      const BoundBuffer& source = buffer(value, part);
+      if (source.box != cache.box) continue;
+      for (const RowSpan& span : source.spans) {
+        write_rows(o, source, local(value).parts[part].data(), span);
       }
     }
   }
 
-  void write_rows(bool keys, const BoundBuffer& source, const float* data, const RowSpan& span) {
-    const auto request = static_cast<std::size_t>(span.request);
-    const RequestLengths lengths = step_.input.lengths[request];
+  void write_rows(std::size_t o, const BoundBuffer& source, const float* data,
+                  const RowSpan& span) {
+    const RequestLengths lengths = step_.input.lengths[static_cast<std::size_t>(span.request)];
     const std::int64_t first = lengths.kv_len - lengths.q_len + span.token.begin;
     const Interval positions = {.begin = first, .end = first + span.token.size()};
     KvStrip& strip =
-        device_.kv.strip(step_.input.sequences[request], node_.layer,
+        device_.kv.strip(key_of(step_, node_.outputs[o], span.request),
                          {.heads = source.head, .dims = source.dim, .dtype = plan_.kv_dtype});
     strip.reserve(positions);
     kernel::write_kv(team(),
-                     {.source = data + span.first_row * source.width(),
+                     {.source = data + span.first_element,
                       .source_row_stride = source.width(),
                       .rows = span.token.size(),
                       .num_heads = source.head.size(),
                       .head_dim = source.dim.size(),
                       .first_position_of_rows = first},
-                     keys ? strip.mutable_keys(positions) : strip.mutable_values(positions));
+                     strip.mutable_blocks(positions));
+  }
+
+  [[nodiscard]] float scale() const {
+    return static_cast<float>(1.0 / std::sqrt(static_cast<double>(model().head_dim)));
+  }
+
+  // Heads of K and V behind the query heads of a buffer, counted from `first_head`.
+  std::span<const std::int64_t> head_map(const BoundBuffer& shape, std::int64_t first_head) {
+    const std::int64_t group = model().num_q_heads / model().num_kv_heads;
+    auto& map = head_maps_.emplace_back();
+    for (std::int64_t head = shape.head.begin; head < shape.head.end; ++head) {
+      map.push_back(head / group - first_head);
+    }
+    return map;
+  }
+
+  [[nodiscard]] std::int64_t first_position(const RowSpan& span) const {
+    const RequestLengths lengths = step_.input.lengths[static_cast<std::size_t>(span.request)];
+    return lengths.kv_len - lengths.q_len + span.token.begin;
+  }
+
+  // Keys behind the last query of the span are not seen by any.
+  [[nodiscard]] Interval seen_by(const RowSpan& span, Interval keys) const {
+    const std::int64_t end = first_position(span) + span.token.size();
+    return {.begin = keys.begin, .end = std::max(keys.begin, std::min(keys.end, end))};
+  }
+
+  KvView find_cache(std::size_t input, const BoundBuffer& shape, std::int64_t request,
+                    Interval dims, Interval positions) {
+    return find_kv(step_, device_,
+                   {.cache = node_.inputs[input],
+                    .request = request,
+                    .heads = kv_heads_of(model(), shape.head),
+                    .dims = dims,
+                    .positions = positions},
+                   pointers_);
   }
 
   void run_attention() {
@@ -314,7 +366,7 @@ class ComputeTask {
     kernel::AttentionTile
         tile;  // Of the first range: same queries, same heads, `out` and `lse` to merge into.
     const BoundBuffer* shape;
-    std::int64_t request;
+    const RowSpan* span;
     Interval keys;
   };
 
@@ -337,7 +389,7 @@ class ComputeTask {
       tile.value_dim = shape.dim.size();
       tile.first_query = lengths.kv_len - lengths.q_len + span.token.begin;
       if (model().sliding_window) tile.window = *model().sliding_window;
-      tile.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(model().head_dim)));
+      tile.scale = scale();
       tile.out = out.parts[part].data() + span.first_row * shape.width();
       tile.out_row_stride = shape.width();
       tile.out_head_stride = shape.dim.size();
@@ -347,10 +399,9 @@ class ComputeTask {
       }
       const auto ranges = key_ranges_of(shape, lengths.kv_len, partial);
       for (std::size_t i = 1; i < ranges.size(); ++i) {
-        extras.push_back(
-            {.tile = tile, .shape = &shape, .request = span.request, .keys = ranges[i]});
+        extras.push_back({.tile = tile, .shape = &shape, .span = &span, .keys = ranges[i]});
       }
-      set_keys(tile, shape, span.request, ranges.front());
+      set_keys(tile, shape, span, ranges.front());
       tiles.push_back(tile);
     }
   }
@@ -367,30 +418,32 @@ class ComputeTask {
     return ranges;
   }
 
-  void set_keys(kernel::AttentionTile& tile, const BoundBuffer& shape, std::int64_t request,
+  void set_keys(kernel::AttentionTile& tile, const BoundBuffer& shape, const RowSpan& span,
                 Interval keys) {
-    // Keys behind the last query are not seen by any.
-    const Interval seen = {
-        .begin = keys.begin,
-        .end = std::max(keys.begin, std::min(keys.end, tile.first_query + tile.num_queries))};
+    const Interval seen = seen_by(span, keys);
     tile.key_begin = seen.begin;
     tile.key_end = seen.end;
-    const Interval heads = kv_heads_of(model(), shape.head);
-    std::int64_t first_head = heads.begin;
+    std::int64_t first_head = kv_heads_of(model(), shape.head).begin;
     if (!seen.empty()) {
-      const SequenceId sequence = step_.input.sequences[static_cast<std::size_t>(request)];
-      const KvStrip* strip = device_.kv.find(sequence, node_.layer, heads, shape.dim, seen);
-      CHECK(strip != nullptr && strip->shape().dims == shape.dim,
-            "K and V of a tile are on its device");
-      tile.keys = strip->keys(seen);
-      tile.values = strip->values(seen);
-      first_head = strip->shape().heads.begin;
+      const KvView k =
+          find_cache(1, shape, span.request, {.begin = 0, .end = model().head_dim}, seen);
+      const KvView v = find_cache(2, shape, span.request, shape.dim, seen);
+      CHECK(k.first_head == v.first_head, "K and V of a tile are stored with the same heads");
+      tile.keys = k.blocks;
+      tile.values = from_dim(v.blocks, shape.dim.begin - v.first_dim);
+      first_head = k.first_head;
     }
-    const std::int64_t group = model().num_q_heads / model().num_kv_heads;
-    auto& map = head_maps_.emplace_back();
-    for (std::int64_t head = shape.head.begin; head < shape.head.end; ++head)
-      map.push_back(head / group - first_head);
-    tile.kv_head_of = map;
+    tile.kv_head_of = head_map(shape, first_head);
+  }
+
+  // The same blocks seen from a later dimension on: a tile may give only a part of each head.
+  kernel::KvBlocks from_dim(kernel::KvBlocks blocks, std::int64_t dim) {
+    if (dim == 0) return blocks;
+    auto& shifted = shifted_blocks_.emplace_back();
+    for (const void* block : blocks.blocks)
+      shifted.push_back(static_cast<const std::byte*>(block) + dim * size_in_bytes(blocks.dtype));
+    blocks.blocks = shifted;
+    return blocks;
   }
 
   void merge_extra(const ExtraRange& extra) {
@@ -402,7 +455,7 @@ class ComputeTask {
     tile.out = out.data();
     tile.lse = lse.data();
     tile.lse_row_stride = heads;
-    set_keys(tile, *extra.shape, extra.request, extra.keys);
+    set_keys(tile, *extra.shape, *extra.span, extra.keys);
     kernel::attention(team(), std::span(&tile, 1));
     kernel::merge_partial(
         team(), {.rows = tile.num_queries, .num_heads = heads, .head_dim = extra.shape->dim.size()},
@@ -413,12 +466,119 @@ class ComputeTask {
         {.out = tile.out, .row_stride = width, .lse = tile.lse, .lse_row_stride = heads});
   }
 
+  // Scores of each request: [q_len, heads, keys], dense.
+  void run_scores(std::size_t part, const BoundBuffer& shape) {
+    const Piece& piece = piece_of(node_.outputs[0], part);
+    const bool whole = step_.bound(node_.outputs[0]).kind == LayoutKind::whole;
+    const Interval all_dims = {.begin = 0, .end = model().head_dim};
+    const Interval dims = whole ? all_dims : resolve(piece.over.dim, model().head_dim);
+    const std::size_t query_part = source_part(
+        shape, [&](const BoundBuffer& q) { return q.box.head == shape.box.head && q.dim == dims; });
+    const BoundBuffer& queries = buffer(node_.inputs[0], query_part);
+    for (const RowSpan& span : shape.spans) {
+      if (span.dim.empty()) continue;
+      const KvView k = find_cache(1, shape, span.request, dims, span.dim);
+      kernel::ScoreTile tile;
+      tile.q = local(node_.inputs[0]).parts[query_part].data() + span.first_row * queries.width();
+      tile.q_row_stride = queries.width();
+      tile.q_head_stride = dims.size();
+      tile.num_queries = span.token.size();
+      tile.num_heads = shape.head.size();
+      tile.key_dim = dims.size();
+      tile.first_dim = dims.begin - k.first_dim;
+      tile.kv_head_of = head_map(shape, k.first_head);
+      tile.keys = k.blocks;
+      tile.first_query = first_position(span);
+      tile.key_begin = span.dim.begin;
+      tile.key_end = span.dim.end;
+      if (model().sliding_window) tile.window = *model().sliding_window;
+      tile.scale = scale();
+      tile.scores = local(node_.outputs[0]).parts[part].data() + span.first_element;
+      kernel::score_slice(team(), tile);
+    }
+  }
+
+  void run_scored(std::size_t part, const BoundBuffer& shape) {
+    LocalValue& out = local(node_.outputs[0]);
+    const Range keys = shape.key_ranges.empty() ? Range::all() : shape.key_ranges.front();
+    const std::size_t score_part = source_part(shape, [&](const BoundBuffer& scores) {
+      return scores.box.head == shape.box.head && scores.box.dim == keys;
+    });
+    const BoundBuffer& scores = buffer(node_.inputs[0], score_part);
+    for (std::size_t i = 0; i < shape.spans.size(); ++i) {
+      const RowSpan& span = shape.spans[i];
+      const RowSpan& score_span = scores.spans[i];  // Same rows, so same requests.
+      kernel::ScoredTile tile;
+      tile.scores = local(node_.inputs[0]).parts[score_part].data() + score_span.first_element;
+      tile.num_queries = span.token.size();
+      tile.num_heads = shape.head.size();
+      tile.value_dim = shape.dim.size();
+      tile.first_query = first_position(span);
+      tile.key_begin = score_span.dim.begin;
+      tile.key_end = score_span.dim.end;
+      std::int64_t first_head = kv_heads_of(model(), shape.head).begin;
+      if (!score_span.dim.empty()) {
+        const KvView v = find_cache(1, shape, span.request, shape.dim, score_span.dim);
+        tile.first_dim = shape.dim.begin - v.first_dim;
+        tile.values = v.blocks;
+        first_head = v.first_head;
+      }
+      tile.kv_head_of = head_map(shape, first_head);
+      if (model().sliding_window) tile.window = *model().sliding_window;
+      tile.out = out.parts[part].data() + span.first_element;
+      tile.out_row_stride = shape.width();
+      tile.out_head_stride = shape.dim.size();
+      if (!out.lse.empty()) {
+        tile.lse = out.lse[part].data() + span.first_row * shape.head.size();
+        tile.lse_row_stride = shape.head.size();
+      }
+      kernel::attend_scores(team(), tile);
+    }
+  }
+
+  // The second part into the first, in place; the first gives its memory.
+  void run_merge() {
+    LocalValue& first = local(node_.inputs[0]);
+    LocalValue& second = local(node_.inputs[1]);
+    LocalValue& out = local(node_.outputs[0]);
+    CHECK(first.readers_left == 1, "rounds of attention are read by their merge alone");
+    out.parts = std::move(first.parts);
+    out.lse = std::move(first.lse);
+    first.parts.clear();
+    first.lse.clear();
+    each_buffer(0, [&](std::size_t part, const BoundBuffer& shape) {
+      const std::size_t other = part_of_box(node_.inputs[1], shape.box);
+      kernel::merge_partial(
+          team(),
+          {.rows = shape.rows, .num_heads = shape.head.size(), .head_dim = shape.dim.size()},
+          {.out = out.parts[part].data(),
+           .row_stride = shape.width(),
+           .lse = out.lse[part].data(),
+           .lse_row_stride = shape.head.size()},
+          {.out = second.parts[other].data(),
+           .row_stride = shape.width(),
+           .lse = second.lse[other].data(),
+           .lse_row_stride = shape.head.size()});
+    });
+    if (step_.bound(node_.outputs[0]).kind == LayoutKind::whole) out.lse.clear();
+  }
+
+  [[nodiscard]] std::size_t part_of_box(ValueId value, const Box& box) const {
+    for (std::size_t part = 0; part < num_parts(value); ++part) {
+      if (buffer(value, part).box == box) return part;
+    }
+    CHECK(false, "parts that are merged have the same boxes");
+  }
+
   const StepView& step_;
   const Plan& plan_;
   DeviceState& device_;
   const Node& node_;
   const TaskWeights& weights_;
-  std::deque<std::vector<std::int64_t>> head_maps_;  // What the tiles' kv_head_of point to.
+  // What tiles point to.
+  std::deque<std::vector<std::int64_t>> head_maps_;
+  std::deque<const void*> pointers_;
+  std::deque<std::vector<const void*>> shifted_blocks_;
 };
 
 }  // namespace

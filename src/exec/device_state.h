@@ -69,7 +69,7 @@ struct DeviceState {
     LocalValue& local = values[index_of(value)];
     for (const std::uint32_t buffer : bound.by_device[index_of(id)]) {
       const BoundBuffer& shape = bound.buffers[buffer];
-      local.parts.push_back(pool.take(shape.elements()));
+      local.parts.push_back(pool.take(shape.elements));
       if (bound.kind == LayoutKind::softmax)
         local.lse.push_back(pool.take(shape.rows * shape.head.size()));
     }

@@ -24,6 +24,7 @@ namespace {
 
 // What follows from a plan alone: made when the plan is first seen.
 struct PreparedPlan {
+  std::weak_ptr<const void> identity;  // Of the plan.
   std::vector<std::uint32_t>
       layout_of;                  // By value: which distinct (layout, shape) it is laid out by.
   std::vector<ValueId> examples;  // One value for each of those.
@@ -33,6 +34,7 @@ struct PreparedPlan {
 PreparedPlan prepare_values(const ValidPlan& valid) {
   const Plan& plan = valid.plan();
   PreparedPlan prepared;
+  prepared.identity = valid.identity();
   std::map<std::tuple<LayoutId, Role, std::int32_t>, std::uint32_t> known;
   for (std::size_t i = 0; i < plan.values.size(); ++i) {
     const Value& value = plan.values[i];
@@ -98,6 +100,12 @@ struct Job {
   bool record = false;
 };
 
+// A task as its device saw it. When partners came is known when all devices are done.
+struct Record {
+  TaskRecord task;
+  std::vector<DeviceId> partners;  // Of a communication.
+};
+
 // One device: its cores, what it holds, and the thread that walks its queues.
 class Worker {
  public:
@@ -127,7 +135,9 @@ class Worker {
   [[nodiscard]] const std::string& failure() const { return failure_; }
   [[nodiscard]] DeviceState& state() { return state_; }
   [[nodiscard]] Communicator& communicator() { return *communicator_; }
-  [[nodiscard]] std::vector<TaskRecord>& records() { return records_; }
+  [[nodiscard]] std::vector<Record>& records() { return records_; }
+  // When this device came to a communication of the step, which must have been recorded.
+  [[nodiscard]] SimTime start_of(NodeId node) const { return comm_starts_[index_of(node)]; }
   [[nodiscard]] Executor::Held held() const {
     return {
         .weights = weights_.bytes(), .kv_cache = state_.kv.bytes(), .buffers = state_.pool.bytes()};
@@ -188,30 +198,33 @@ class Worker {
     const PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
     const PlanDevice& queues = plan.devices[index_of(state_.id)];
     begin_step(plan, prepared);
+    if (job.record) comm_starts_.assign(plan.nodes.size(), SimTime{});
     std::size_t next_compute = 0;
     std::size_t next_comm = 0;
     std::optional<CommTask> comm;
     TaskRecord comm_record;
     while (next_compute < queues.compute.size() || next_comm < queues.comm.size()) {
-      if (communicator_->aborted()) break;
+      // Before anything is looked at, so that no change after the look is slept through.
       const std::uint32_t seen = communicator_->events();
+      if (communicator_->aborted()) break;
       bool moved = false;
       if (!comm && next_comm < queues.comm.size() && is_ready(step, queues.comm[next_comm])) {
         const NodeId id = queues.comm[next_comm];
-        if (job.record) comm_record = open_record(plan, id, job.step_index);
+        if (job.record) {
+          comm_record = open_record(plan, id, job.step_index);
+          comm_starts_[index_of(id)] = comm_record.start;
+        }
         comm.emplace(step, state_, id,
                      (static_cast<std::uint64_t>(job.step_index) << 32) | index_of(id));
         comm->begin();
         moved = true;
       }
       if (comm) {
-        const bool before = comm->has_arrived();
         while (comm->progress()) moved = true;
-        if (job.record && !before && comm->has_arrived()) comm_record.ready = Executor::now();
         if (comm->over()) {
           if (job.record) {
             comm_record.bytes = comm->received_bytes();
-            close_record(comm_record);
+            close_record(comm_record, comm->partners());
           }
           comm.reset();
           complete(plan, queues.comm[next_comm]);
@@ -277,16 +290,17 @@ class Worker {
             .end = now};
   }
 
-  void close_record(TaskRecord& record) {
+  void close_record(TaskRecord& record, std::vector<DeviceId> partners = {}) {
     record.end = Executor::now();
-    records_.push_back(record);
+    records_.push_back({.task = record, .partners = std::move(partners)});
   }
 
   std::vector<int> cores_;
   std::unique_ptr<Communicator> communicator_;
   DeviceWeights weights_;
   DeviceState state_;
-  std::vector<TaskRecord> records_;
+  std::vector<Record> records_;
+  std::vector<SimTime> comm_starts_;  // By node.
   std::string failure_;
 
   std::mutex mutex_;
@@ -304,7 +318,7 @@ struct Executor::Impl {
   ModelSpec model;
   ExecutorOptions options;
   std::vector<std::unique_ptr<Worker>> workers;
-  std::map<const Plan*, PreparedPlan> prepared;
+  std::map<const Plan*, PreparedPlan> prepared;  // Of each, while a copy of the plan is alive.
   std::optional<Error> failure;
 
   Impl(const Checkpoint& source, ModelSpec spec, ExecutorOptions wanted)
@@ -325,7 +339,9 @@ struct Executor::Impl {
 
   Result<PreparedPlan*> prepared_for(const ValidPlan& plan) {
     const auto known = prepared.find(&plan.plan());
-    if (known != prepared.end()) return &known->second;
+    if (known != prepared.end() && !known->second.identity.expired()) return &known->second;
+    // Others of which the last copy is gone will not come again.
+    std::erase_if(prepared, [](const auto& entry) { return entry.second.identity.expired(); });
     CHECK(plan->devices.size() <= workers.size(),
           "a plan names devices that the executor does not have");
     CHECK(plan->activation_dtype == DType::f32, "CPU devices compute with f32 activations");
@@ -334,6 +350,20 @@ struct Executor::Impl {
         on_all(plan, {.kind = Job::Kind::prepare, .plan = &plan, .prepared = &fresh});
     if (!loaded) return tl::unexpected(loaded.error());
     return &fresh;
+  }
+
+  // All devices read one clock, so a partner's start is a time of this device too.
+  void append_records(std::vector<TaskRecord>& tasks) {
+    for (const auto& worker : workers) {
+      for (Record& record : worker->records()) {
+        for (const DeviceId partner : record.partners) {
+          record.task.ready =
+              std::max(record.task.ready, workers[index_of(partner)]->start_of(record.task.node));
+        }
+        tasks.push_back(record.task);
+      }
+      worker->records().clear();
+    }
   }
 
   StepOutput collect_logits(const StepView& step) {
@@ -351,6 +381,7 @@ struct Executor::Impl {
     return output;
   }
 
+  // Replicas hold the same values; whichever comes last stays.
   void append_logits(const StepView& step, ValueId value, StepOutput& output) {
     const BoundLayout& bound = step.bound(value);
     const std::int64_t vocab_size = model.vocab_size;
@@ -360,10 +391,16 @@ struct Executor::Impl {
       const float* data =
           workers[index_of(buffer.device)]->state().values[index_of(value)].parts[part].data();
       for (const RowSpan& span : buffer.spans) {
+        const std::int64_t q_len = step.input.lengths[static_cast<std::size_t>(span.request)].q_len;
+        const std::int64_t first_wanted = step.plan->logits == LogitsWanted::all ? 0 : q_len - 1;
         auto& rows = output.logits[static_cast<std::size_t>(span.request)];
-        if (!rows.empty() || buffer.width() != vocab_size) continue;  // A replica.
-        const float* first = data + span.first_row * vocab_size;
-        rows.assign(first, first + span.token.size() * vocab_size);
+        rows.resize(static_cast<std::size_t>((q_len - first_wanted) * vocab_size));
+        for (std::int64_t row = 0; row < span.token.size(); ++row) {
+          const float* first = data + (span.first_row + row) * buffer.width();
+          std::copy_n(first, buffer.width(),
+                      rows.data() + (span.token.begin + row - first_wanted) * vocab_size +
+                          buffer.dim.begin);
+        }
       }
     }
   }
@@ -427,10 +464,7 @@ Result<StepOutput> Executor::run(const ValidPlan& plan, const StepInput& input, 
                                            .step_index = step,
                                            .record = record});
   if (!done) return tl::unexpected(done.error());
-  for (const auto& worker : impl_->workers) {
-    if (record) tasks->insert(tasks->end(), worker->records().begin(), worker->records().end());
-    worker->records().clear();
-  }
+  if (record) impl_->append_records(*tasks);
   return impl_->collect_logits(view);
 }
 

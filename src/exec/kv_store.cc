@@ -17,17 +17,17 @@ std::int64_t KvStrip::block_bytes() const {
   return shape_.heads.size() * kKvBlockSize * shape_.dims.size() * size_in_bytes(shape_.dtype);
 }
 
-void KvStrip::reserve_block(Blocks& blocks, std::size_t index) {
-  if (blocks.owned.size() <= index) {
-    blocks.owned.resize(index + 1);
-    blocks.pointers.resize(index + 1, nullptr);
-    blocks.const_pointers.resize(index + 1, nullptr);
+void KvStrip::reserve_block(std::size_t index) {
+  if (owned_.size() <= index) {
+    owned_.resize(index + 1);
+    pointers_.resize(index + 1, nullptr);
+    const_pointers_.resize(index + 1, nullptr);
   }
-  if (blocks.owned[index] != nullptr) return;
-  blocks.owned[index] =
+  if (owned_[index] != nullptr) return;
+  owned_[index] =
       std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(block_bytes()));
-  blocks.pointers[index] = blocks.owned[index].get();
-  blocks.const_pointers[index] = blocks.owned[index].get();
+  pointers_[index] = owned_[index].get();
+  const_pointers_[index] = owned_[index].get();
   bytes_ += block_bytes();
 }
 
@@ -35,8 +35,7 @@ void KvStrip::reserve(Interval positions) {
   if (positions.empty()) return;
   for (std::size_t block = block_of(positions.begin); block <= block_of(positions.end - 1);
        ++block) {
-    reserve_block(keys_, block);
-    reserve_block(values_, block);
+    reserve_block(block);
   }
   // Joins the new range with those that it touches.
   std::vector<Interval> joined;
@@ -57,7 +56,7 @@ bool KvStrip::holds(Interval positions) const {
          std::ranges::any_of(held_, [&](Interval range) { return range.contains(positions); });
 }
 
-kernel::KvBlocks KvStrip::blocks_of(const Blocks& blocks, Interval positions) const {
+kernel::KvBlocks KvStrip::blocks(Interval positions) const {
   kernel::KvBlocks view = {.blocks = {},
                            .dtype = shape_.dtype,
                            .block_size = kKvBlockSize,
@@ -68,13 +67,12 @@ kernel::KvBlocks KvStrip::blocks_of(const Blocks& blocks, Interval positions) co
   CHECK(holds(positions), "K and V are read that have not been written");
   const std::size_t first = block_of(positions.begin);
   view.first_position = static_cast<std::int64_t>(first) * kKvBlockSize;
-  view.blocks =
-      std::span(blocks.const_pointers).subspan(first, block_of(positions.end - 1) - first + 1);
+  view.blocks = std::span(const_pointers_).subspan(first, block_of(positions.end - 1) - first + 1);
   return view;
 }
 
-kernel::MutableKvBlocks KvStrip::mutable_blocks_of(Blocks& blocks, Interval positions) {
-  const kernel::KvBlocks view = blocks_of(blocks, positions);
+kernel::MutableKvBlocks KvStrip::mutable_blocks(Interval positions) {
+  const kernel::KvBlocks view = blocks(positions);
   kernel::MutableKvBlocks result = {.blocks = {},
                                     .dtype = view.dtype,
                                     .block_size = view.block_size,
@@ -82,39 +80,42 @@ kernel::MutableKvBlocks KvStrip::mutable_blocks_of(Blocks& blocks, Interval posi
                                     .head_stride = view.head_stride,
                                     .position_stride = view.position_stride};
   if (!positions.empty()) {
-    result.blocks =
-        std::span(blocks.pointers).subspan(block_of(positions.begin), view.blocks.size());
+    result.blocks = std::span(pointers_).subspan(block_of(positions.begin), view.blocks.size());
   }
   return result;
 }
 
-KvStrip& KvStore::strip(SequenceId sequence, std::int32_t layer, KvStrip::Shape shape) {
-  auto& strips = strips_[{sequence, layer}];
+KvStrip& KvStore::strip(KvKey key, const KvStrip::Shape& shape) {
+  auto& strips = strips_[key];
   for (const auto& strip : strips) {
-    if (strip->shape().heads == shape.heads && strip->shape().dims == shape.dims) {
-      CHECK(strip->shape().dtype == shape.dtype, "a sequence's KV cache keeps its dtype");
-      return *strip;
-    }
+    if (strip->shape() == shape) return *strip;
   }
   return *strips.emplace_back(std::make_unique<KvStrip>(shape));
 }
 
-const KvStrip* KvStore::find(SequenceId sequence, std::int32_t layer, Interval heads, Interval dims,
-                             Interval positions) const {
-  const auto strips = strips_.find({sequence, layer});
+const KvStrip* KvStore::find(KvKey key, const Wanted& wanted) const {
+  const auto strips = strips_.find(key);
   if (strips == strips_.end()) return nullptr;
   for (const auto& strip : strips->second) {
     const KvStrip::Shape& shape = strip->shape();
-    if (shape.heads.contains(heads) && shape.dims.contains(dims) && strip->holds(positions))
+    if (shape.heads.contains(wanted.heads) && shape.dims.contains(wanted.dims) &&
+        strip->holds(wanted.positions)) {
       return strip.get();
+    }
   }
   return nullptr;
 }
 
+void KvStore::keep_only(KvKey key, std::span<const KvStrip::Shape> shapes) {
+  const auto strips = strips_.find(key);
+  if (strips == strips_.end()) return;
+  std::erase_if(strips->second, [&](const std::unique_ptr<KvStrip>& strip) {
+    return std::ranges::find(shapes, strip->shape()) == shapes.end();
+  });
+}
+
 void KvStore::release(SequenceId sequence) {
-  const auto first = strips_.lower_bound({sequence, std::numeric_limits<std::int32_t>::min()});
-  const auto last = strips_.upper_bound({sequence, std::numeric_limits<std::int32_t>::max()});
-  strips_.erase(first, last);
+  std::erase_if(strips_, [&](const auto& entry) { return entry.first.sequence == sequence; });
 }
 
 std::int64_t KvStore::bytes() const {

@@ -3,11 +3,12 @@
 // positions per sequence, layer and range of KV heads, so that a device may hold any range of
 // positions and grows without moving anything. Used by one thread at a time.
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <tuple>
+#include <span>
 #include <vector>
 
 #include "base/dtype.h"
@@ -30,6 +31,7 @@ class KvStrip {
     Interval heads;
     Interval dims;
     DType dtype = DType::f32;
+    bool operator==(const Shape&) const = default;
   };
   explicit KvStrip(Shape shape) : shape_(shape) {}
 
@@ -42,51 +44,51 @@ class KvStrip {
   [[nodiscard]] bool holds(Interval positions) const;
 
   // Blocks that contain `positions`, which must be held.
-  [[nodiscard]] kernel::KvBlocks keys(Interval positions) const {
-    return blocks_of(keys_, positions);
-  }
-  [[nodiscard]] kernel::KvBlocks values(Interval positions) const {
-    return blocks_of(values_, positions);
-  }
-  [[nodiscard]] kernel::MutableKvBlocks mutable_keys(Interval positions) {
-    return mutable_blocks_of(keys_, positions);
-  }
-  [[nodiscard]] kernel::MutableKvBlocks mutable_values(Interval positions) {
-    return mutable_blocks_of(values_, positions);
-  }
+  [[nodiscard]] kernel::KvBlocks blocks(Interval positions) const;
+  [[nodiscard]] kernel::MutableKvBlocks mutable_blocks(Interval positions);
 
  private:
-  struct Blocks {
-    std::vector<std::unique_ptr<std::byte[]>>
-        owned;  // By position / kKvBlockSize; null where nothing is held.
-    std::vector<void*> pointers;
-    std::vector<const void*> const_pointers;
-  };
-
   [[nodiscard]] std::int64_t block_bytes() const;
-  void reserve_block(Blocks& blocks, std::size_t index);
-  [[nodiscard]] kernel::KvBlocks blocks_of(const Blocks& blocks, Interval positions) const;
-  [[nodiscard]] kernel::MutableKvBlocks mutable_blocks_of(Blocks& blocks, Interval positions);
+  void reserve_block(std::size_t index);
 
   Shape shape_;
-  Blocks keys_;
-  Blocks values_;
+  // By position / kKvBlockSize; null where nothing is held.
+  std::vector<std::unique_ptr<std::byte[]>> owned_;
+  std::vector<void*> pointers_;
+  std::vector<const void*> const_pointers_;
   std::vector<Interval> held_;  // Disjoint, ascending.
   std::int64_t bytes_ = 0;
+};
+
+enum class KvTensor : std::uint8_t { keys, values };
+
+// Which tensor of which sequence and layer.
+struct KvKey {
+  SequenceId sequence{};
+  std::int32_t layer = 0;
+  KvTensor tensor = KvTensor::keys;
+
+  auto operator<=>(const KvKey&) const = default;
 };
 
 class KvStore {
  public:
   // The strip of exactly these heads and dims, made when it is not there.
-  [[nodiscard]] KvStrip& strip(SequenceId sequence, std::int32_t layer, KvStrip::Shape shape);
-  // A strip that holds the heads, all of `dims` and the positions; null when there is none.
-  [[nodiscard]] const KvStrip* find(SequenceId sequence, std::int32_t layer, Interval heads,
-                                    Interval dims, Interval positions) const;
+  [[nodiscard]] KvStrip& strip(KvKey key, const KvStrip::Shape& shape);
+  // A strip that holds the heads, the dims and the positions; null when there is none.
+  struct Wanted {
+    Interval heads;
+    Interval dims;
+    Interval positions;
+  };
+  [[nodiscard]] const KvStrip* find(KvKey key, const Wanted& wanted) const;
+  // Drops strips of other heads or dims than these: what a change of layout has left behind.
+  void keep_only(KvKey key, std::span<const KvStrip::Shape> shapes);
   void release(SequenceId sequence);
   [[nodiscard]] std::int64_t bytes() const;
 
  private:
-  std::map<std::pair<SequenceId, std::int32_t>, std::vector<std::unique_ptr<KvStrip>>> strips_;
+  std::map<KvKey, std::vector<std::unique_ptr<KvStrip>>> strips_;
 };
 
 }  // namespace weir

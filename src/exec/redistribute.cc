@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "exec/kv_view.h"
 #include "layout/redistribute.h"
 
 namespace weir {
@@ -120,14 +121,13 @@ class Parts {
   // Floats that a transfer carries.
   [[nodiscard]] std::int64_t floats_of(const Transfer& transfer) const {
     std::int64_t floats = transfer.box.elements();
-    if (node_.kind == OpKind::kv_copy) floats *= 2;
     if (partial_attention()) floats += transfer.box.token.size() * transfer.box.head.size();
     return floats;
   }
 
   // Copies the part into dense memory.
   void pack(const Transfer& transfer, float* to) {
-    if (node_.kind == OpKind::kv_copy) {
+    if (from_store(transfer) || node_.kind == OpKind::kv_copy) {
       pack_kv(transfer, to);
       return;
     }
@@ -136,7 +136,8 @@ class Parts {
 
   // The part itself, if it lies densely in its buffer already.
   [[nodiscard]] const float* in_place(const Transfer& transfer) {
-    if (node_.kind == OpKind::kv_copy || partial_attention()) return nullptr;
+    if (node_.kind == OpKind::kv_copy || from_store(transfer) || partial_attention())
+      return nullptr;
     const Region region = source_region(transfer);
     const bool whole_rows = region.row_stride == region.heads * region.dims;
     return whole_rows || region.rows == 1 ? region.data : nullptr;
@@ -150,7 +151,7 @@ class Parts {
     LocalValue& output = device_.values[index_of(node_.outputs[0])];
     for (std::size_t part = 0; part < buffers.size(); ++part) {
       const BoundBuffer& buffer = bound.buffers[buffers[part]];
-      std::fill_n(output.parts[part].data(), buffer.elements(), 0.0F);
+      std::fill_n(output.parts[part].data(), buffer.elements, 0.0F);
       if (kind_ != LayoutKind::softmax) continue;
       const std::int64_t lse_count = buffer.rows * buffer.head.size();
       if (!merged_lse_.empty()) merged_lse_[part] = device_.pool.take(lse_count);
@@ -170,13 +171,31 @@ class Parts {
   }
 
   void copy_within(const Transfer& transfer) {
-    if (node_.kind != OpKind::kv_copy) {
+    if (node_.kind != OpKind::kv_copy && !from_store(transfer)) {
       fold(transfer, source_region(transfer));
       return;
     }
     const PooledBuffer packed = device_.pool.take(floats_of(transfer));
-    pack_kv(transfer, packed.data());
-    unpack_kv(transfer, packed.data());
+    pack(transfer, packed.data());
+    unpack(transfer, packed.data());
+  }
+
+  // Drops what a change of layout has left behind in the store.
+  void tidy_store() {
+    for (const ValueId cache : node_.outputs) {
+      const BoundLayout& bound = step_.bound(cache);
+      std::map<std::int64_t, std::vector<KvStrip::Shape>> kept;
+      for (const std::uint32_t index : bound.by_device[index_of(device_.id)]) {
+        const BoundBuffer& buffer = bound.buffers[index];
+        const Interval requests = requests_of(buffer.box, step_.plan->batch_size());
+        for (std::int64_t request = requests.begin; request < requests.end; ++request) {
+          kept[request].push_back(shape_of_strip(buffer));
+        }
+      }
+      for (const auto& [request, shapes] : kept) {
+        device_.kv.keep_only(key_of(step_, cache, request), shapes);
+      }
+    }
   }
 
  private:
@@ -223,64 +242,69 @@ class Parts {
     }
   }
 
-  // K then V of the transfer's positions, heads and dims, as f32. New tokens come from the
-  // projected k and v, earlier ones from the cache.
-  void pack_kv(const Transfer& transfer, float* to) {
-    const auto request = static_cast<std::size_t>(transfer.box.request);
-    const RequestLengths lengths = step_.input.lengths[request];
-    const std::int64_t past = lengths.kv_len - lengths.q_len;
-    for (const std::size_t which : {0, 1}) {
-      const Region target = dense(to + static_cast<std::int64_t>(which) * transfer.box.elements(),
-                                  transfer.box, false);
-      if (transfer.input == 0) {
-        const ValueId value = node_.inputs[which];
-        const std::size_t part = part_of(value, transfer.source);
-        copy_region(target, region_of(step_.bound(value).buffers[transfer.source],
-                                      device_.values[index_of(value)].parts[part].data(), nullptr,
-                                      transfer.box, past));
-      } else {
-        read_cache(transfer, which == 0, target);
-      }
-    }
+  // Is the source in the KV store, not in a buffer?
+  [[nodiscard]] bool from_store(const Transfer& transfer) const {
+    const ValueId value = node_.inputs[transfer.input];
+    return is_cache(step_.plan->at(value).role) && is_state(step_.plan, value);
   }
 
-  void read_cache(const Transfer& transfer, bool keys, const Region& target) {
+  [[nodiscard]] KvStrip::Shape shape_of_strip(const BoundBuffer& buffer) const {
+    return {.heads = buffer.head, .dims = buffer.dim, .dtype = step_.plan->kv_dtype};
+  }
+
+  // K or V of the transfer's positions, heads and dims, as f32. New tokens come from what was
+  // projected, earlier ones from the store.
+  void pack_kv(const Transfer& transfer, float* to) {
+    const Region target = dense(to, transfer.box, false);
+    if (from_store(transfer)) {
+      read_store(transfer, target);
+      return;
+    }
+    const RequestLengths lengths =
+        step_.input.lengths[static_cast<std::size_t>(transfer.box.request)];
+    const ValueId value = node_.inputs[transfer.input];
+    const std::size_t part = part_of(value, transfer.source);
+    copy_region(target, region_of(step_.bound(value).buffers[transfer.source],
+                                  device_.values[index_of(value)].parts[part].data(), nullptr,
+                                  transfer.box, lengths.kv_len - lengths.q_len));
+  }
+
+  void read_store(const Transfer& transfer, const Region& target) {
     const ResolvedBox& box = transfer.box;
-    const SequenceId sequence = step_.input.sequences[static_cast<std::size_t>(box.request)];
-    const KvStrip* strip = device_.kv.find(sequence, node_.layer, box.head, box.dim, box.token);
-    CHECK(strip != nullptr, "the cache before the step is where the plan says");
-    const KvStrip::Shape& shape = strip->shape();
-    kernel::read_kv(keys ? strip->keys(box.token) : strip->values(box.token),
+    std::deque<const void*> pointers;
+    const KvView view = find_kv(step_, device_,
+                                {.cache = node_.inputs[transfer.input],
+                                 .request = box.request,
+                                 .heads = box.head,
+                                 .dims = box.dim,
+                                 .positions = box.token},
+                                pointers);
+    kernel::read_kv(view.blocks,
                     {.first_position = box.token.begin,
                      .rows = box.token.size(),
-                     .first_head = box.head.begin - shape.heads.begin,
+                     .first_head = box.head.begin - view.first_head,
                      .num_heads = box.head.size(),
-                     .first_dim = box.dim.begin - shape.dims.begin,
+                     .first_dim = box.dim.begin - view.first_dim,
                      .head_dim = box.dim.size()},
                     target.data, target.row_stride);
   }
 
   void unpack_kv(const Transfer& transfer, const float* from) {
     const ResolvedBox& box = transfer.box;
-    const BoundBuffer& cache = step_.bound(node_.outputs[0]).buffers[transfer.target];
-    CHECK(box.dim == cache.dim, "K and V arrive with all the dimensions of their strip");
-    KvStrip& strip =
-        device_.kv.strip(step_.input.sequences[static_cast<std::size_t>(box.request)], node_.layer,
-                         {.heads = cache.head, .dims = cache.dim, .dtype = step_.plan->kv_dtype});
+    const ValueId cache = node_.outputs[transfer.output];
+    const BoundBuffer& buffer = step_.bound(cache).buffers[transfer.target];
+    KvStrip& strip = device_.kv.strip(key_of(step_, cache, box.request), shape_of_strip(buffer));
     strip.reserve(box.token);
-    const std::int64_t width = box.head.size() * box.dim.size();
-    for (const std::size_t which : {0, 1}) {
-      kernel::write_kv(
-          *device_.team,
-          {.source = from + static_cast<std::int64_t>(which) * box.elements(),
-           .source_row_stride = width,
-           .rows = box.token.size(),
-           .num_heads = box.head.size(),
-           .head_dim = box.dim.size(),
-           .first_position_of_rows = box.token.begin,
-           .first_head = box.head.begin - cache.head.begin},
-          which == 0 ? strip.mutable_keys(box.token) : strip.mutable_values(box.token));
-    }
+    kernel::write_kv(*device_.team,
+                     {.source = from,
+                      .source_row_stride = box.head.size() * box.dim.size(),
+                      .rows = box.token.size(),
+                      .num_heads = box.head.size(),
+                      .head_dim = box.dim.size(),
+                      .first_position_of_rows = box.token.begin,
+                      .first_head = box.head.begin - buffer.head.begin,
+                      .first_dim = box.dim.begin - buffer.dim.begin},
+                     strip.mutable_blocks(box.token));
   }
 
   const StepView& step_;
@@ -332,7 +356,15 @@ void CommTask::begin() {
   } else {
     begin_transfers();
   }
+  note_partners();
   start_exchange();
+}
+
+void CommTask::note_partners() {
+  for (const OutgoingMessage& message : outgoing_) partners_.push_back(message.to);
+  for (const IncomingMessage& message : incoming_) partners_.push_back(message.from);
+  std::ranges::sort(partners_);
+  partners_.erase(std::unique(partners_.begin(), partners_.end()), partners_.end());
 }
 
 void CommTask::start_exchange() {
@@ -380,7 +412,7 @@ void CommTask::begin_all_reduce(const std::vector<DeviceId>& members) {
   const auto rank = std::ranges::lower_bound(members, device_.id) - members.begin();
   const BoundLayout& bound = step_.bound(node_.inputs[0]);
   const std::int64_t elements =
-      bound.buffers[bound.by_device[index_of(device_.id)].front()].elements();
+      bound.buffers[bound.by_device[index_of(device_.id)].front()].elements;
   all_reduce_ = {.members = members,
                  .rank = static_cast<std::size_t>(rank),
                  .elements = elements,
@@ -422,7 +454,6 @@ void CommTask::begin_hand_round() {
 
 bool CommTask::progress() {
   if (phase_ == Phase::reading && device_.communicator->arrived()) {
-    arrived_ = true;
     consume();
     device_.communicator->finish();
     phase_ = Phase::draining;
@@ -497,6 +528,7 @@ void CommTask::consume_transfers() {
     parts.unpack(transfer, cursor);
     cursor += parts.floats_of(transfer);
   }
+  if (node_.kind == OpKind::kv_copy) parts.tidy_store();
 }
 
 }  // namespace weir

@@ -19,7 +19,6 @@ void copy_local(const StepView& step, DeviceState& device, const Node& node);
 // every device gets the same bits.
 class CommTask {
  public:
-  // `transfers`: of the node for this step, the same on all devices.
   CommTask(const StepView& step, DeviceState& device, NodeId node, std::uint64_t tag);
 
   // Allocates the outputs and offers what this device has to give. Throws std::bad_alloc when
@@ -28,9 +27,8 @@ class CommTask {
   // Goes as far as it can; true if anything happened.
   bool progress();
   [[nodiscard]] bool over() const { return phase_ == Phase::over; }
-  [[nodiscard]] bool has_arrived() const {
-    return arrived_;
-  }  // All partners were there at least once.
+  // The devices that this one exchanges data with, itself not among them. After begin().
+  [[nodiscard]] const std::vector<DeviceId>& partners() const { return partners_; }
   [[nodiscard]] std::int64_t received_bytes() const { return received_bytes_; }
 
  private:
@@ -51,6 +49,7 @@ class CommTask {
   void consume();
   void consume_transfers();
   void consume_all_reduce();
+  void note_partners();
   void start_exchange();
 
   const StepView& step_;
@@ -59,7 +58,7 @@ class CommTask {
   const Node& node_;
   std::uint64_t tag_;
   Phase phase_ = Phase::reading;
-  bool arrived_ = false;
+  std::vector<DeviceId> partners_;  // Ascending.
   std::int64_t received_bytes_ = 0;
   bool is_all_reduce_ = false;
   AllReduce all_reduce_;

@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
-void Attend(const AttentionTask& task) {
+void attend(const AttentionTask& task) {
   // A panel costs the same however few of its 32 rows are used; streaming costs by the row.
   constexpr std::int64_t kMostStreamedRows = 16;
   if (task.rows() <= kMostStreamedRows) {
@@ -37,7 +37,7 @@ HWY_AFTER_NAMESPACE();
 namespace weir::kernel {
 namespace {
 
-HWY_EXPORT(Attend);
+HWY_EXPORT(attend);
 
 AttentionPlan& plan_of_this_thread() {
   thread_local AttentionPlan plan;
@@ -70,14 +70,14 @@ void attention(Team& team, std::span<const AttentionTile> tiles) {
   // Below about 10 us of arithmetic on one core the team is not worth waking.
   constexpr std::int64_t kAloneBelow = std::int64_t{1} << 18U;  // Multiply-adds.
   if (plan.cost() < kAloneBelow || tasks.size() == 1 || team.size() == 1) {
-    for (const AttentionTask& task : tasks) HWY_DYNAMIC_DISPATCH(Attend)(task);
+    for (const AttentionTask& task : tasks) HWY_DYNAMIC_DISPATCH(attend)(task);
     for (const AttentionMerge& merge : plan.merges()) merge_pieces(merge);
     return;
   }
   std::atomic<std::size_t> next{0};
   const auto take_tasks = [&](int) {
     for (std::size_t index = next++; index < tasks.size(); index = next++) {
-      HWY_DYNAMIC_DISPATCH(Attend)(tasks[index]);
+      HWY_DYNAMIC_DISPATCH(attend)(tasks[index]);
     }
   };
   team.run(std::ref(take_tasks));

@@ -13,6 +13,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -50,11 +51,20 @@ HWY_INLINE const T* kv_at(const KvBlocks& kv, std::int64_t position, std::int64_
   return block + head * kv.head_stride + (offset % kv.block_size) * kv.position_stride;
 }
 
+// Positions from `position` to the end of the block that holds it.
+HWY_INLINE std::int64_t left_in_block(const KvBlocks& kv, std::int64_t position) {
+  return kv.block_size - (position - kv.first_position) % kv.block_size;
+}
+
 template <class T>
 HWY_NOINLINE void widen_positions(const KvBlocks& kv, std::int64_t head, KeyRange range,
                                   std::int64_t dim, float* to, std::int64_t stride) {
-  for (std::int64_t position = range.begin; position < range.end; ++position, to += stride) {
-    widen(kv_at<T>(kv, position, head), to, dim);
+  for (std::int64_t position = range.begin; position < range.end;) {
+    const std::int64_t end = std::min(range.end, position + left_in_block(kv, position));
+    const T* from = kv_at<T>(kv, position, head);
+    for (; position < end; ++position, from += kv.position_stride, to += stride) {
+      widen(from, to, dim);
+    }
   }
 }
 
@@ -132,23 +142,78 @@ class BlockMemory {
   float* panels_ = nullptr;
 };
 
+// to[c][r] = from[r][c] * factor[c] for 4 rows and 4 columns.
+HWY_INLINE void transpose_quad(const std::array<const float*, 4>& from,
+                               const std::array<float, 4>& factor,
+                               const std::array<float*, 4>& to) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::size_t r = 0; r < 4; ++r) {
+    for (std::size_t c = 0; c < 4; ++c) to[c][r] = from[r][c] * factor[c];
+  }
+#else
+  const hn::CappedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> pairs;
+  const auto factors = hn::LoadU(d, factor.data());
+  const auto r0 = hn::Mul(hn::LoadU(d, from[0]), factors);
+  const auto r1 = hn::Mul(hn::LoadU(d, from[1]), factors);
+  const auto r2 = hn::Mul(hn::LoadU(d, from[2]), factors);
+  const auto r3 = hn::Mul(hn::LoadU(d, from[3]), factors);
+  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
+  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
+  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
+  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, to[0]);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, to[1]);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, to[2]);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, to[3]);
+#endif
+}
+
+// panel[c, r] = rows[r][c] * factor for 4 rows, which become 4 lanes of a panel.
+HWY_INLINE void rows_to_lanes(const std::array<const float*, 4>& rows, std::int64_t columns,
+                              float factor, float* panel) {
+  std::int64_t c = 0;
+  for (; c + 4 <= columns; c += 4, panel += 4 * kPanel) {
+    transpose_quad({rows[0] + c, rows[1] + c, rows[2] + c, rows[3] + c},
+                   {factor, factor, factor, factor},
+                   {panel, panel + kPanel, panel + 2 * kPanel, panel + 3 * kPanel});
+  }
+  for (; c < columns; ++c, panel += kPanel) {
+    for (std::size_t r = 0; r < 4; ++r) panel[r] = rows[r][c] * factor;
+  }
+}
+
+// rows[r][c] = panel[c, r] * factor[r], the way back.
+HWY_INLINE void lanes_to_rows(const float* panel, std::int64_t columns,
+                              const std::array<float, 4>& factor,
+                              const std::array<float*, 4>& rows) {
+  std::int64_t c = 0;
+  for (; c + 4 <= columns; c += 4, panel += 4 * kPanel) {
+    transpose_quad({panel, panel + kPanel, panel + 2 * kPanel, panel + 3 * kPanel}, factor,
+                   {rows[0] + c, rows[1] + c, rows[2] + c, rows[3] + c});
+  }
+  for (; c < columns; ++c, panel += kPanel) {
+    for (std::size_t r = 0; r < 4; ++r) rows[r][c] = panel[r] * factor[r];
+  }
+}
+
 HWY_INLINE void start_panel(const AttentionTask& task, std::int64_t first, const RowPanel& panel) {
   const std::int64_t rows = std::min(kPanel, task.row_end - first);
-  const std::int64_t key_dim = task.tile->key_dim;
   const float scale = static_cast<float>(task.tile->scale * std::numbers::log2e);
   std::fill_n(panel.out, task.tile->value_dim * kPanel, 0.0F);
   std::fill_n(panel.largest, kPanel, kNoScore);
   std::fill_n(panel.sum, kPanel, 0.0F);
-  if (rows < kPanel) std::fill_n(panel.q, key_dim * kPanel, 0.0F);
+  // Lanes past the last row repeat it; nobody reads what they compute.
+  const auto row_of = [&](std::int64_t lane) { return first + std::min(lane, rows - 1); };
   for (std::int64_t lane = 0; lane < kPanel; ++lane) {
-    // Lanes past the last row compute with zeros what nobody reads.
-    const std::int64_t row = first + std::min(lane, rows - 1);
-    const KeyRange seen = task.seen(row);
+    const KeyRange seen = task.seen(row_of(lane));
     panel.begin[lane] = static_cast<std::int32_t>(seen.begin - task.keys.begin);
     panel.end[lane] = static_cast<std::int32_t>(seen.end - task.keys.begin);
-    if (lane >= rows) continue;
-    const float* const q = task.q(row);
-    for (std::int64_t d = 0; d < key_dim; ++d) panel.q[d * kPanel + lane] = q[d] * scale;
+  }
+  for (std::int64_t lane = 0; lane < kPanel; lane += 4) {
+    rows_to_lanes({task.q(row_of(lane)), task.q(row_of(lane + 1)), task.q(row_of(lane + 2)),
+                   task.q(row_of(lane + 3))},
+                  task.tile->key_dim, scale, panel.q + lane);
   }
 }
 
@@ -269,13 +334,20 @@ HWY_INLINE void attend_panel(const AttentionTask& task, const BlockMemory& memor
 HWY_INLINE void finish_panel(const AttentionTask& task, std::int64_t first, const RowPanel& panel) {
   const std::int64_t rows = std::min(kPanel, task.row_end - first);
   for (std::int64_t lane = 0; lane < rows; ++lane) {
-    const float inverse = inverse_or_zero(panel.sum[lane]);
-    float* const out = task.out(first + lane);
-    for (std::int64_t dim = 0; dim < task.tile->value_dim; ++dim) {
-      out[dim] = panel.out[dim * kPanel + lane] * inverse;
-    }
     float* const lse = task.lse(first + lane);
     if (lse != nullptr) *lse = natural_lse(panel.largest[lane], panel.sum[lane]);
+    panel.sum[lane] = inverse_or_zero(panel.sum[lane]);
+  }
+  for (std::int64_t lane = 0; lane < rows; lane += 4) {
+    // The last quad repeats the last row, with the same values.
+    std::array<float, 4> factor{};
+    std::array<float*, 4> out{};
+    for (std::int64_t r = 0; r < 4; ++r) {
+      const std::int64_t repeated = std::min(lane + r, rows - 1);
+      factor[static_cast<std::size_t>(r)] = panel.sum[repeated];
+      out[static_cast<std::size_t>(r)] = task.out(first + repeated);
+    }
+    lanes_to_rows(panel.out + lane, task.tile->value_dim, factor, out);
   }
 }
 

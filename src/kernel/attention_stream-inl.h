@@ -10,6 +10,7 @@
 #endif
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numbers>
@@ -27,12 +28,30 @@ inline constexpr std::int64_t kRunKeys = 64;
 // Rows whose products are formed while a vector of K or V is in a register.
 inline constexpr int kStreamRows = 4;
 
-// `count` consecutive rows in memory.
+// What is read next, to be asked for while the present rows are worked on: hardware prefetchers
+// lose the thread where the stream jumps from keys to values and back.
+struct NextRun {
+  const std::byte* at = nullptr;
+  std::int64_t stride = 0;  // Bytes.
+  std::int64_t bytes = 0;   // Of one row.
+  std::int64_t count = 0;
+
+  HWY_INLINE void prefetch(std::int64_t row) const {
+    constexpr std::int64_t kCacheLine = 64;
+    if (row >= count) return;
+    for (std::int64_t line = 0; line < bytes; line += kCacheLine) {
+      __builtin_prefetch(at + row * stride + line, 0, 3);
+    }
+  }
+};
+
+// `count` rows of keys or values at equal distances in memory.
 template <class T>
 struct Run {
   const T* at;
   std::int64_t stride;
   std::int64_t count;
+  NextRun next;
 };
 
 struct StreamMemory {
@@ -69,39 +88,72 @@ struct StreamMemory {
   }
 };
 
-// scores[r, j..j+keys) for `rows` rows of q.
-template <int keys, int rows, class T>
-HWY_INLINE void score_few(const Run<T>& run, std::int64_t j, const float* q, std::int64_t key_dim,
-                          float* scores) {
-  const DF d;
-  VecF acc[keys][rows];
-  HWY_UNROLL(8)
-  for (int k = 0; k < keys; ++k) {
-    HWY_UNROLL(8)
-    for (int r = 0; r < rows; ++r) acc[k][r] = hn::Zero(d);
+#if HWY_TARGET == HWY_SCALAR
+// to[0..4) = sums over the lanes of four vectors.
+HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
+  for (int i = 0; i < 4; ++i) to[i] = hn::GetLane(v[i]);
+}
+#else
+// Sum of all blocks of 128 bits.
+template <class D>
+HWY_INLINE auto sum_of_blocks(D, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
   }
-  const T* const first = run.at + j * run.stride;
+}
+
+// to[0..4) = sums over the lanes of four vectors, with a third of the shuffles that four separate
+// sums would take.
+HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
+  const DF d;
+  const hn::Repartition<double, DF> pairs;
+  const auto sum01 = hn::BitCast(
+      pairs, hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1])));
+  const auto sum23 = hn::BitCast(
+      pairs, hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3])));
+  const VecF sums = hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, sum01, sum23)),
+                            hn::BitCast(d, hn::InterleaveUpper(pairs, sum01, sum23)));
+  hn::StoreU(sum_of_blocks(d, sums), hn::CappedTag<float, 4>(), to);
+}
+#endif
+
+// scores[r, j..j+4) for `rows` rows of q; `valid` of the keys exist, the others repeat the last.
+template <int rows, class T>
+HWY_INLINE void score_four(const Run<T>& run, std::int64_t j, std::int64_t valid, const float* q,
+                           std::int64_t key_dim, float* scores) {
+  const DF d;
+  constexpr int kKeys = 4;
+  const T* keys[kKeys];
+  for (int k = 0; k < kKeys; ++k) {
+    keys[k] = run.at + (j + std::min<std::int64_t>(k, valid - 1)) * run.stride;
+  }
+  VecF acc[rows][kKeys];
+  HWY_UNROLL(8)
+  for (int r = 0; r < rows; ++r) {
+    HWY_UNROLL(8)
+    for (int k = 0; k < kKeys; ++k) acc[r][k] = hn::Zero(d);
+  }
   std::int64_t i = 0;
   for (; i + kLanes <= key_dim; i += kLanes) {
-    VecF key[keys];
+    VecF key[kKeys];
     HWY_UNROLL(8)
-    for (int k = 0; k < keys; ++k) key[k] = load_wide(d, first + k * run.stride + i);
+    for (int k = 0; k < kKeys; ++k) key[k] = load_wide(d, keys[k] + i);
     HWY_UNROLL(8)
     for (int r = 0; r < rows; ++r) {
       const VecF query = hn::LoadU(d, q + r * key_dim + i);
       HWY_UNROLL(8)
-      for (int k = 0; k < keys; ++k) acc[k][r] = hn::MulAdd(query, key[k], acc[k][r]);
+      for (int k = 0; k < kKeys; ++k) acc[r][k] = hn::MulAdd(query, key[k], acc[r][k]);
     }
   }
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
-    HWY_UNROLL(8)
-    for (int k = 0; k < keys; ++k) {
-      float score = hn::GetLane(hn::SumOfLanes(d, acc[k][r]));
-      for (std::int64_t rest = i; rest < key_dim; ++rest) {
-        score += q[r * key_dim + rest] * widen_one(first + k * run.stride + rest);
-      }
-      scores[r * kRunKeys + j + k] = score;
+    float* const score = scores + r * kRunKeys + j;
+    store_sums(acc[r], score);
+    for (std::int64_t rest = i; rest < key_dim; ++rest) {
+      for (int k = 0; k < kKeys; ++k) score[k] += q[r * key_dim + rest] * widen_one(keys[k] + rest);
     }
   }
 }
@@ -109,9 +161,10 @@ HWY_INLINE void score_few(const Run<T>& run, std::int64_t j, const float* q, std
 template <int rows, class T>
 HWY_NOINLINE void score_run(const Run<T>& run, const float* q, std::int64_t key_dim,
                             float* scores) {
-  std::int64_t j = 0;
-  for (; j + 4 <= run.count; j += 4) score_few<4, rows>(run, j, q, key_dim, scores);
-  for (; j < run.count; ++j) score_few<1, rows>(run, j, q, key_dim, scores);
+  for (std::int64_t j = 0; j < run.count; j += 4) {
+    for (std::int64_t k = j; k < j + 4; ++k) run.next.prefetch(k);
+    score_four<rows>(run, j, std::min<std::int64_t>(4, run.count - j), q, key_dim, scores);
+  }
 }
 
 // Turns scores of one row into weights: those in `seen` relative to the new running maximum, the
@@ -157,6 +210,7 @@ HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const Stream
   const float* weight = memory.scores + row * kRunKeys;
   const T* value = run.at + dim;
   for (std::int64_t j = 0; j < run.count; ++j, value += run.stride, ++weight) {
+    run.next.prefetch(j);
     VecF values[vectors];
     HWY_UNROLL(8)
     for (int v = 0; v < vectors; ++v) values[v] = load_wide(d, value + v * kLanes);
@@ -178,14 +232,16 @@ HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const Stream
 }
 
 template <int rows, class T>
-HWY_NOINLINE void add_run(const Run<T>& run, const StreamMemory& memory, std::int64_t row) {
+HWY_NOINLINE void add_run(Run<T> run, const StreamMemory& memory, std::int64_t row) {
   constexpr int kWide = rows == 1 ? 8 : 4;  // 8 to 16 sums in registers.
   std::int64_t dim = 0;
   for (; dim + kWide * kLanes <= memory.value_dim; dim += kWide * kLanes) {
     add_dimensions<kWide, rows>(run, dim, memory, row);
+    run.next = {};
   }
   for (; dim + kLanes <= memory.value_dim; dim += kLanes) {
     add_dimensions<1, rows>(run, dim, memory, row);
+    run.next = {};
   }
   for (; dim < memory.value_dim; ++dim) {
     for (int r = 0; r < rows; ++r) {
@@ -198,9 +254,10 @@ HWY_NOINLINE void add_run(const Run<T>& run, const StreamMemory& memory, std::in
   }
 }
 
+// The next run is asked for once, while the first rows of the task pass over this one.
 template <class T>
-HWY_INLINE void score_rows(const Run<T>& run, const StreamMemory& memory) {
-  for (std::int64_t row = 0; row < memory.rows; row += kStreamRows) {
+HWY_INLINE void score_rows(Run<T> run, const StreamMemory& memory) {
+  for (std::int64_t row = 0; row < memory.rows; row += kStreamRows, run.next = {}) {
     const float* const q = memory.q + row * memory.key_dim;
     float* const scores = memory.scores + row * kRunKeys;
     switch (std::min<std::int64_t>(kStreamRows, memory.rows - row)) {
@@ -221,8 +278,8 @@ HWY_INLINE void score_rows(const Run<T>& run, const StreamMemory& memory) {
 }
 
 template <class T>
-HWY_INLINE void add_rows(const Run<T>& run, const StreamMemory& memory) {
-  for (std::int64_t row = 0; row < memory.rows; row += kStreamRows) {
+HWY_INLINE void add_rows(Run<T> run, const StreamMemory& memory) {
+  for (std::int64_t row = 0; row < memory.rows; row += kStreamRows, run.next = {}) {
     switch (std::min<std::int64_t>(kStreamRows, memory.rows - row)) {
       case 1:
         add_run<1>(run, memory, row);
@@ -241,58 +298,73 @@ HWY_INLINE void add_rows(const Run<T>& run, const StreamMemory& memory) {
 }
 
 template <class T>
-HWY_INLINE Run<T> run_of(const KvBlocks& kv, std::int64_t head, KeyRange range) {
+HWY_INLINE Run<T> run_of(const KvBlocks& kv, std::int64_t head, KeyRange range, NextRun next) {
   return {.at = kv_at<T>(kv, range.begin, head),
           .stride = kv.position_stride,
+          .count = range.end - range.begin,
+          .next = next};
+}
+
+HWY_INLINE NextRun next_run(const KvBlocks& kv, std::int64_t head, KeyRange range,
+                            std::int64_t dim) {
+  if (range.begin >= range.end) return {};
+  const std::int64_t size = size_in_bytes(kv.dtype);
+  return {.at = size == 4 ? reinterpret_cast<const std::byte*>(kv_at<float>(kv, range.begin, head))
+                          : reinterpret_cast<const std::byte*>(kv_at<Bf16>(kv, range.begin, head)),
+          .stride = kv.position_stride * size,
+          .bytes = dim * size,
           .count = range.end - range.begin};
 }
 
-HWY_INLINE void score_range(const AttentionTask& task, KeyRange range, const StreamMemory& memory) {
+HWY_INLINE void score_range(const AttentionTask& task, KeyRange range, NextRun next,
+                            const StreamMemory& memory) {
   const KvBlocks& keys = task.tile->keys;
   switch (keys.dtype) {
     case DType::f32:
-      return score_rows(run_of<float>(keys, task.kv_head, range), memory);
+      return score_rows(run_of<float>(keys, task.kv_head, range, next), memory);
     case DType::bf16:
-      return score_rows(run_of<Bf16>(keys, task.kv_head, range), memory);
+      return score_rows(run_of<Bf16>(keys, task.kv_head, range, next), memory);
     case DType::f16:
-      return score_rows(run_of<F16>(keys, task.kv_head, range), memory);
+      return score_rows(run_of<F16>(keys, task.kv_head, range, next), memory);
   }
 }
 
-HWY_INLINE void add_range(const AttentionTask& task, KeyRange range, const StreamMemory& memory) {
+HWY_INLINE void add_range(const AttentionTask& task, KeyRange range, NextRun next,
+                          const StreamMemory& memory) {
   const KvBlocks& values = task.tile->values;
   switch (values.dtype) {
     case DType::f32:
-      return add_rows(run_of<float>(values, task.kv_head, range), memory);
+      return add_rows(run_of<float>(values, task.kv_head, range, next), memory);
     case DType::bf16:
-      return add_rows(run_of<Bf16>(values, task.kv_head, range), memory);
+      return add_rows(run_of<Bf16>(values, task.kv_head, range, next), memory);
     case DType::f16:
-      return add_rows(run_of<F16>(values, task.kv_head, range), memory);
+      return add_rows(run_of<F16>(values, task.kv_head, range, next), memory);
   }
 }
 
-// Positions up to the end of the block that holds `position`.
-HWY_INLINE std::int64_t left_in_block(const KvBlocks& kv, std::int64_t position) {
-  return kv.block_size - (position - kv.first_position) % kv.block_size;
+// The longest run from `begin` on that lies within one block of keys and one of values.
+HWY_INLINE KeyRange run_from(const AttentionTask& task, std::int64_t begin) {
+  if (begin >= task.keys.end) return {.begin = begin, .end = begin};
+  return {.begin = begin,
+          .end = begin +
+                 std::min({kRunKeys, task.keys.end - begin, left_in_block(task.tile->keys, begin),
+                           left_in_block(task.tile->values, begin)})};
 }
 
 HWY_INLINE void attend_in_runs(const AttentionTask& task) {
   const StreamMemory memory(task);
   const AttentionTile& tile = *task.tile;
-  for (std::int64_t begin = task.keys.begin; begin < task.keys.end;) {
-    const std::int64_t count =
-        std::min({kRunKeys, task.keys.end - begin, left_in_block(tile.keys, begin),
-                  left_in_block(tile.values, begin)});
-    const KeyRange range{.begin = begin, .end = begin + count};
-    score_range(task, range, memory);
+  for (KeyRange range = run_from(task, task.keys.begin); range.begin < range.end;) {
+    const KeyRange following = run_from(task, range.end);
+    score_range(task, range, next_run(tile.values, task.kv_head, range, tile.value_dim), memory);
     for (std::int64_t row = 0; row < memory.rows; ++row) {
       const KeyRange seen = task.seen(task.row_begin + row);
-      softmax_run({.begin = seen.begin - begin, .end = seen.end - begin}, count,
-                  memory.scores + row * kRunKeys, memory.largest[row], memory.sum[row],
-                  memory.correction[row]);
+      softmax_run({.begin = seen.begin - range.begin, .end = seen.end - range.begin},
+                  range.end - range.begin, memory.scores + row * kRunKeys, memory.largest[row],
+                  memory.sum[row], memory.correction[row]);
     }
-    add_range(task, range, memory);
-    begin = range.end;
+    add_range(task, range, next_run(tile.keys, task.kv_head, following, tile.key_dim), memory);
+    range = following;
   }
   for (std::int64_t row = 0; row < memory.rows; ++row) {
     const float inverse = inverse_or_zero(memory.sum[row]);

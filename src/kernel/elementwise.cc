@@ -64,7 +64,7 @@ struct Added {
   }
 };
 
-void ActivateRow(Activation activation, const float* x, std::int64_t count, float* out) {
+void activate_row(Activation activation, const float* x, std::int64_t count, float* out) {
   switch (activation) {
     case Activation::silu:
       return map(Silu(), x, count, out);
@@ -75,8 +75,8 @@ void ActivateRow(Activation activation, const float* x, std::int64_t count, floa
   }
 }
 
-void GateRow(Activation activation, const float* gate, const float* up, std::int64_t count,
-             float* out) {
+void gate_row(Activation activation, const float* gate, const float* up, std::int64_t count,
+              float* out) {
   switch (activation) {
     case Activation::silu:
       return map(Gated<Silu>{.up = up, .count = count}, gate, count, out);
@@ -87,7 +87,7 @@ void GateRow(Activation activation, const float* gate, const float* up, std::int
   }
 }
 
-void AddRow(const float* x, std::int64_t count, float* out) {
+void add_row(const float* x, std::int64_t count, float* out) {
   map(Added{.to = out, .count = count}, x, count, out);
 }
 
@@ -98,14 +98,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(ActivateRow);
-HWY_EXPORT(GateRow);
-HWY_EXPORT(AddRow);
+HWY_EXPORT(activate_row);
+HWY_EXPORT(gate_row);
+HWY_EXPORT(add_row);
 
 void activation(Team& team, Activation activation, ConstMatrix x, Matrix out) {
   const auto part = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(ActivateRow)
+      HWY_DYNAMIC_DISPATCH(activate_row)
       (activation, x.data + row * x.row_stride, x.cols, out.data + row * out.row_stride);
     }
   };
@@ -116,7 +116,7 @@ void gated_activation(Team& team, Activation activation, ConstMatrix gate, Const
                       Matrix out) {
   const auto part = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(GateRow)
+      HWY_DYNAMIC_DISPATCH(gate_row)
       (activation, gate.data + row * gate.row_stride, up.data + row * up.row_stride, gate.cols,
        out.data + row * out.row_stride);
     }
@@ -127,7 +127,7 @@ void gated_activation(Team& team, Activation activation, ConstMatrix gate, Const
 void add(Team& team, ConstMatrix x, Matrix out) {
   const auto part = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(AddRow)
+      HWY_DYNAMIC_DISPATCH(add_row)
       (x.data + row * x.row_stride, x.cols, out.data + row * out.row_stride);
     }
   };

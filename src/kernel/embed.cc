@@ -15,7 +15,7 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
-void WidenRow(const void* data, DType dtype, std::int64_t at, std::int64_t count, float* out) {
+void widen_row(const void* data, DType dtype, std::int64_t at, std::int64_t count, float* out) {
   switch (dtype) {
     case DType::f32:
       return widen(static_cast<const float*>(data) + at, out, count);
@@ -33,7 +33,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(WidenRow);
+HWY_EXPORT(widen_row);
 
 void embed(Team& team, std::span<const std::int64_t> ids, const EmbeddingTable& table, Matrix out) {
   CHECK(ids.size() == static_cast<std::size_t>(out.rows), "one id per row");
@@ -44,7 +44,7 @@ void embed(Team& team, std::span<const std::int64_t> ids, const EmbeddingTable& 
       if (row < 0 || row >= table.rows) {
         std::fill_n(to, out.cols, 0.0F);
       } else {
-        HWY_DYNAMIC_DISPATCH(WidenRow)
+        HWY_DYNAMIC_DISPATCH(widen_row)
         (table.data, table.dtype, row * table.row_stride, out.cols, to);
       }
     }

@@ -157,6 +157,58 @@ struct AttentionTile {
 // Several tiles at once (the requests of a batch), so that the team shares the work of all of them.
 void attention(Team& team, std::span<const AttentionTile> tiles);
 
+// Key positions [begin, end) that a query sees.
+struct SeenKeys {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+// Of `keys`, those that the causal query at `position` sees through its window. Never end < begin.
+[[nodiscard]] SeenKeys seen_keys(std::int64_t position, std::int64_t window, SeenKeys keys);
+
+// Attention in two halves, for scores that are summed over slices of the head dimension in between.
+// First half: scores[i, n, p - key_begin] = scale q.k over the slice, for the keys p of
+// [key_begin, key_end) that query i sees (causal, window); 0 for the others.
+struct ScoreTile {
+  const float* q = nullptr;  // [Q, N, key_dim], strides as in AttentionTile.
+  std::int64_t q_row_stride = 0;
+  std::int64_t q_head_stride = 0;
+  std::int64_t num_queries = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t key_dim = 0;    // Of the slice,
+  std::int64_t first_dim = 0;  // which begins there in the blocks.
+  std::span<const std::int64_t> kv_head_of;
+  KvBlocks keys;
+  std::int64_t first_query = 0;
+  std::int64_t key_begin = 0;
+  std::int64_t key_end = 0;
+  std::int64_t window = std::numeric_limits<std::int64_t>::max();
+  float scale = 1;
+  float* scores = nullptr;  // [Q, N, key_end - key_begin], dense.
+};
+void score_slice(Team& team, const ScoreTile& tile);
+
+// Second half: out = softmax over the seen keys of the complete scores, times V; lse as
+// attention().
+struct ScoredTile {
+  const float* scores = nullptr;  // [Q, N, key_end - key_begin], dense.
+  std::int64_t num_queries = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t value_dim = 0;
+  std::int64_t first_dim = 0;  // Of value_dim in the blocks.
+  std::span<const std::int64_t> kv_head_of;
+  KvBlocks values;
+  std::int64_t first_query = 0;
+  std::int64_t key_begin = 0;
+  std::int64_t key_end = 0;
+  std::int64_t window = std::numeric_limits<std::int64_t>::max();
+  float* out = nullptr;  // [Q, N, value_dim]
+  std::int64_t out_row_stride = 0;
+  std::int64_t out_head_stride = 0;
+  float* lse = nullptr;  // May be null.
+  std::int64_t lse_row_stride = 0;
+};
+void attend_scores(Team& team, const ScoredTile& tile);
+
 // Folds partial attention over another, disjoint key range into `out`, rescaling by log-sum-exp.
 // Order affects rounding only.
 //   out, other_out: [rows, N, D] with the given strides; lse, other_lse: [rows, N]. `out` and `lse`
@@ -192,6 +244,7 @@ struct KvWrite {
   std::int64_t head_dim = 0;
   std::int64_t first_position_of_rows = 0;
   std::int64_t first_head = 0;  // Of the blocks: head g of the source is head first_head + g there.
+  std::int64_t first_dim = 0;   // Likewise.
 };
 struct MutableKvBlocks {
   std::span<void* const> blocks;
@@ -229,6 +282,8 @@ void activation(Activation activation, ConstMatrix x, Matrix out);
 void add(ConstMatrix x, Matrix out);
 void embed(std::span<const std::int64_t> ids, const EmbeddingTable& table, Matrix out);
 void attention(std::span<const AttentionTile> tiles);
+void score_slice(const ScoreTile& tile);
+void attend_scores(const ScoredTile& tile);
 void merge_partial(PartialShape shape, PartialAttention into, ConstPartialAttention other);
 void write_kv(const KvWrite& write, const MutableKvBlocks& blocks);
 void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_t row_stride);

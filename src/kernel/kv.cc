@@ -51,7 +51,7 @@ HWY_INLINE VecU16 narrow(DF d, const float* from, F16*) {
 }
 
 template <class T>
-HWY_INLINE void narrow_row(const float* from, std::int64_t count, T* to) {
+HWY_INLINE void narrow_values(const float* from, std::int64_t count, T* to) {
   auto* const bits = reinterpret_cast<std::uint16_t*>(to);
   std::int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -60,16 +60,16 @@ HWY_INLINE void narrow_row(const float* from, std::int64_t count, T* to) {
   for (; i < count; ++i) bits[i] = narrow_one(from[i], to);
 }
 
-void NarrowRow(const float* from, std::int64_t count, DType dtype, void* to, std::int64_t at) {
+void narrow_row(const float* from, std::int64_t count, DType dtype, void* to, std::int64_t at) {
   switch (dtype) {
     case DType::f32:
       std::memcpy(static_cast<float*>(to) + at, from,
                   static_cast<std::size_t>(count) * sizeof(float));
       return;
     case DType::bf16:
-      return narrow_row(from, count, static_cast<Bf16*>(to) + at);
+      return narrow_values(from, count, static_cast<Bf16*>(to) + at);
     case DType::f16:
-      return narrow_row(from, count, static_cast<F16*>(to) + at);
+      return narrow_values(from, count, static_cast<F16*>(to) + at);
   }
 }
 
@@ -80,7 +80,7 @@ HWY_INLINE void widen_row(const T* from, std::int64_t count, float* to) {
   for (; i < count; ++i) to[i] = widen_one(from + i);
 }
 
-void WidenRow(const void* from, std::int64_t at, std::int64_t count, DType dtype, float* to) {
+void widen_range(const void* from, std::int64_t at, std::int64_t count, DType dtype, float* to) {
   switch (dtype) {
     case DType::f32:
       return widen_row(static_cast<const float*>(from) + at, count, to);
@@ -98,8 +98,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(NarrowRow);
-HWY_EXPORT(WidenRow);
+HWY_EXPORT(narrow_row);
+HWY_EXPORT(widen_range);
 
 void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_t row_stride) {
   const std::int64_t first = read.first_position - blocks.first_position;
@@ -111,7 +111,7 @@ void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_
     const std::int64_t offset = first + row;
     const void* const block = blocks.blocks[static_cast<std::size_t>(offset / blocks.block_size)];
     for (std::int64_t head = 0; head < read.num_heads; ++head) {
-      HWY_DYNAMIC_DISPATCH(WidenRow)
+      HWY_DYNAMIC_DISPATCH(widen_range)
       (block,
        (read.first_head + head) * blocks.head_stride +
            (offset % blocks.block_size) * blocks.position_stride + read.first_dim,
@@ -131,11 +131,11 @@ void write_kv(Team& team, const KvWrite& write, const MutableKvBlocks& blocks) {
       const std::int64_t offset = first + row;
       void* const block = blocks.blocks[static_cast<std::size_t>(offset / blocks.block_size)];
       for (std::int64_t head = 0; head < write.num_heads; ++head) {
-        HWY_DYNAMIC_DISPATCH(NarrowRow)
+        HWY_DYNAMIC_DISPATCH(narrow_row)
         (write.source + row * write.source_row_stride + head * write.head_dim, write.head_dim,
          blocks.dtype, block,
          (write.first_head + head) * blocks.head_stride +
-             (offset % blocks.block_size) * blocks.position_stride);
+             (offset % blocks.block_size) * blocks.position_stride + write.first_dim);
       }
     }
   };

@@ -32,9 +32,6 @@ struct LinearBlock {
   std::int64_t panel_end = 0;
 };
 
-// Depth of one pass: 512 * 32 values of B, widened to 64 KiB, are read again and again from L2
-// while A streams past, and C is loaded and stored once per 512 steps.
-constexpr std::int64_t kDepth = 512;
 // Rows of copied x: 33 lines apart, which spreads them evenly over the sets of L1 and L2.
 constexpr std::int64_t kRowStride = kDepth + 16;
 // Rows that share one widening of B. 280 rows of 512 values take 560 KiB of L2.
@@ -101,41 +98,37 @@ HWY_INLINE void start_tile(TileOperands& tile, const PanelOutput& output, std::i
 }
 
 // Few rows, as when decoding: every weight is used once, so it is widened in registers on its way
-// from memory. Panels lie one after the other and are read as one stream.
+// from memory, and the worker's parts of a block are read as one stream.
 template <class T>
 HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, std::int64_t end) {
   const std::int64_t rows = end - begin;
-  const std::int64_t in = block.x.cols;
-  const std::int64_t copy_floats = ceil_div(in, kDepth) * rows * kRowStride;
   Scratch& scratch = worker_scratch();
-  scratch.reserve(Scratch::bytes_of_floats(copy_floats) + Scratch::bytes_of_floats(rows * kPanel));
-  float* const copy = scratch.floats(copy_floats);
+  scratch.reserve(Scratch::bytes_of_floats(rows * kRowStride) +
+                  Scratch::bytes_of_floats(rows * kPanel));
+  float* const copy = scratch.floats(rows * kRowStride);
   float* const padded = scratch.floats(rows * kPanel);
-  for (std::int64_t k = 0; k < in; k += kDepth) {
-    copy_rows(block, begin, end, k, copy + k / kDepth * rows * kRowStride);
-  }
-  const auto* const weights = reinterpret_cast<const T*>(block.weights->block.data());
-  const TileProduct product = tile_product_for<LinearLayout, T>(rows);
-  for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-    const PanelOutput output(block, panel, begin, padded);
-    for (std::int64_t k = 0; k == 0 || k < in; k += kDepth) {
-      TileOperands tile{.a = copy + k / kDepth * rows * kRowStride,
-                        .b = weights + (panel * in + k) * kPanel,
-                        .depth = std::min(kDepth, in - k),
+  const TileProduct product = tile_product_for<LinearLayout, T, PanelSource::memory>(rows);
+  for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
+    copy_rows(block, begin, end, k, copy);
+    for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+      const PanelOutput output(block, panel, begin, padded);
+      TileOperands tile{.a = copy,
+                        .b = block.weights->part(panel, k),
+                        .depth = block.weights->depth(k),
                         .c = output.c,
                         .c_stride = output.stride};
       start_tile(tile, output, k);
       product(tile);
+      if (k + kDepth >= block.x.cols) output.finish(block, panel, begin, end);
     }
-    output.finish(block, panel, begin, end);
   }
 }
 
-// The panel's part from k on in f32: in place, or widened into `widened`.
-HWY_INLINE const float* wide_panel(const float* panel, std::int64_t, float*) { return panel; }
+// A part in f32: in place, or widened into `widened`.
+HWY_INLINE const float* wide_part(const float* part, std::int64_t, float*) { return part; }
 template <class T>
-HWY_INLINE const float* wide_panel(const T* panel, std::int64_t depth, float* widened) {
-  widen(panel, widened, depth * kPanel);
+HWY_INLINE const float* wide_part(const T* part, std::int64_t depth, float* widened) {
+  widen(part, widened, depth * kPanel);
   return widened;
 }
 
@@ -147,15 +140,13 @@ struct NextPart {
   std::int64_t bytes = 0;
 
   NextPart(const LinearBlock& block, std::int64_t panel, std::int64_t k) {
-    const std::int64_t in = block.x.cols;
     if (++panel == block.panel_end) {
       panel = block.panel_begin;
       k += kDepth;
     }
-    if (k >= in) return;
-    const std::int64_t size = size_in_bytes(block.weights->dtype);
-    at = block.weights->block.data() + (panel * in + k) * kPanel * size;
-    bytes = std::min(kDepth, in - k) * kPanel * size;
+    if (k >= block.x.cols) return;
+    at = block.weights->part(panel, k);
+    bytes = block.weights->depth(k) * kPanel * size_in_bytes(block.weights->dtype);
   }
 
   // The share of tile `index` of `tiles`.
@@ -194,7 +185,6 @@ HWY_INLINE void multiply_panel(const TileSplit& split, const TileOperands& whole
 template <class T>
 HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std::int64_t end) {
   const TileSplit split(end - begin);
-  const std::int64_t in = block.x.cols;
   Scratch& scratch = worker_scratch();
   scratch.reserve(Scratch::bytes_of_floats(split.rows * kRowStride) +
                   Scratch::bytes_of_floats(kDepth * kPanel) +
@@ -202,20 +192,20 @@ HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std
   float* const copy = scratch.floats(split.rows * kRowStride);
   float* const widened = scratch.floats(kDepth * kPanel);
   float* const padded = scratch.floats(split.rows * kPanel);
-  const auto* const weights = reinterpret_cast<const T*>(block.weights->block.data());
-  for (std::int64_t k = 0; k < in; k += kDepth) {
-    const std::int64_t depth = std::min(kDepth, in - k);
+  for (std::int64_t k = 0; k < block.x.cols; k += kDepth) {
+    const std::int64_t depth = block.weights->depth(k);
     copy_rows(block, begin, end, k, copy);
     for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
       const PanelOutput output(block, panel, begin, padded);
-      TileOperands whole{.a = copy,
-                         .b = wide_panel(weights + (panel * in + k) * kPanel, depth, widened),
-                         .depth = depth,
-                         .c = output.c,
-                         .c_stride = output.stride};
+      TileOperands whole{
+          .a = copy,
+          .b = wide_part(reinterpret_cast<const T*>(block.weights->part(panel, k)), depth, widened),
+          .depth = depth,
+          .c = output.c,
+          .c_stride = output.stride};
       start_tile(whole, output, k);
       multiply_panel(split, whole, NextPart(block, panel, k));
-      if (k + kDepth >= in) output.finish(block, panel, begin, end);
+      if (k + kDepth >= block.x.cols) output.finish(block, panel, begin, end);
     }
   }
 }
@@ -236,7 +226,7 @@ HWY_INLINE void multiply(const LinearBlock& block) {
   }
 }
 
-void MultiplyBlock(const LinearBlock& block) {
+void multiply_block(const LinearBlock& block) {
   switch (block.weights->dtype) {
     case DType::f32:
       return multiply<float>(block);
@@ -247,7 +237,7 @@ void MultiplyBlock(const LinearBlock& block) {
   }
 }
 
-int TileRows() { return kTileRows; }
+int rows_per_tile() { return kTileRows; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace weir::kernel
@@ -257,8 +247,8 @@ HWY_AFTER_NAMESPACE();
 namespace weir::kernel {
 namespace {
 
-HWY_EXPORT(MultiplyBlock);
-HWY_EXPORT(TileRows);
+HWY_EXPORT(multiply_block);
+HWY_EXPORT(rows_per_tile);
 
 // How the team is spread over rows and panels.
 struct Grid {
@@ -299,12 +289,12 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
         "shapes of a linear layer agree");
   if (out.rows == 0 || out.cols == 0) return;
   const Grid grid =
-      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(TileRows)());
+      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(rows_per_tile)());
   const auto part = [&](int worker) {
     const std::int64_t row_part = worker / grid.over_panels;
     const std::int64_t panel_part = worker % grid.over_panels;
     if (row_part >= grid.over_rows) return;
-    HWY_DYNAMIC_DISPATCH(MultiplyBlock)
+    HWY_DYNAMIC_DISPATCH(multiply_block)
     (LinearBlock{.x = x,
                  .weights = &packed,
                  .bias = bias,

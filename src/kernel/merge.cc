@@ -19,7 +19,7 @@ namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
 // out = out * mine + other * theirs
-void Blend(std::int64_t count, float* out, float mine, const float* other, float theirs) {
+void blend(std::int64_t count, float* out, float mine, const float* other, float theirs) {
   const DF d;
   const VecF a = hn::Set(d, mine);
   const VecF b = hn::Set(d, theirs);
@@ -38,7 +38,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(Blend);
+HWY_EXPORT(blend);
 
 void merge_head(std::int64_t dim, float* out, float& lse, const float* other_out, float other_lse) {
   // An empty range has lse = -inf; subtracting two of them would give NaN, so return first.
@@ -47,7 +47,7 @@ void merge_head(std::int64_t dim, float* out, float& lse, const float* other_out
   const float mine = std::exp(lse - largest);
   const float theirs = std::exp(other_lse - largest);
   const float sum = mine + theirs;
-  HWY_DYNAMIC_DISPATCH(Blend)(dim, out, mine / sum, other_out, theirs / sum);
+  HWY_DYNAMIC_DISPATCH(blend)(dim, out, mine / sum, other_out, theirs / sum);
   lse = largest + std::log(sum);
 }
 

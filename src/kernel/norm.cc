@@ -33,7 +33,7 @@ HWY_INLINE float sum_of_squares(const float* x, std::int64_t count) {
   return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
 }
 
-void NormRow(const float* x, const RmsNorm& norm, std::int64_t count, float* out) {
+void norm_row(const float* x, const RmsNorm& norm, std::int64_t count, float* out) {
   const DF d;
   const float scale =
       1.0F / std::sqrt(sum_of_squares(x, count) / static_cast<float>(count) + norm.eps);
@@ -54,13 +54,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(NormRow);
+HWY_EXPORT(norm_row);
 
 void rms_norm(Team& team, ConstMatrix x, RmsNorm norm, Matrix out) {
   CHECK(norm.weight.size() == static_cast<std::size_t>(x.cols), "one norm weight per column");
   const auto part = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(NormRow)
+      HWY_DYNAMIC_DISPATCH(norm_row)
       (x.data + row * x.row_stride, norm, x.cols, out.data + row * out.row_stride);
     }
   };

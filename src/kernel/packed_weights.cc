@@ -8,22 +8,23 @@
 namespace weir::kernel {
 namespace {
 
-// Transposes one panel. Blocks of columns keep the 32 lines being read in L1.
+// Transposes `depth` in features of one panel, from in feature k on. Going by blocks of columns
+// keeps the 32 cache lines that are read in L1.
 template <class Bits>
-void pack_panel(const WeightView& weights, std::int64_t panel, Bits* to) {
-  constexpr std::int64_t kColumns = 64 / static_cast<std::int64_t>(sizeof(Bits));
+void pack_part(const WeightView& weights, std::int64_t panel, std::int64_t k, std::int64_t depth,
+               Bits* to) {
+  constexpr std::int64_t kBytes = sizeof(Bits);
+  constexpr std::int64_t kColumns = 64 / kBytes;
   const std::int64_t first = panel * kPanel;
   const std::int64_t rows = std::min(kPanel, weights.out_features - first);
-  const auto* const from = static_cast<const std::byte*>(weights.data) +
-                           first * weights.row_stride * static_cast<std::int64_t>(sizeof(Bits));
-  for (std::int64_t begin = 0; begin < weights.in_features; begin += kColumns) {
-    const std::int64_t columns = std::min(kColumns, weights.in_features - begin);
+  const auto* const from =
+      static_cast<const std::byte*>(weights.data) + (first * weights.row_stride + k) * kBytes;
+  for (std::int64_t begin = 0; begin < depth; begin += kColumns) {
+    const std::int64_t columns = std::min(kColumns, depth - begin);
     Bits block[kPanel][kColumns] = {};
     for (std::int64_t row = 0; row < rows; ++row) {
-      std::memcpy(
-          block[row],
-          from + (row * weights.row_stride + begin) * static_cast<std::int64_t>(sizeof(Bits)),
-          static_cast<std::size_t>(columns) * sizeof(Bits));
+      std::memcpy(block[row], from + (row * weights.row_stride + begin) * kBytes,
+                  static_cast<std::size_t>(columns * kBytes));
     }
     for (std::int64_t column = 0; column < columns; ++column) {
       for (std::int64_t row = 0; row < kPanel; ++row) {
@@ -34,11 +35,12 @@ void pack_panel(const WeightView& weights, std::int64_t panel, Bits* to) {
 }
 
 template <class Bits>
-void pack_panels(const WeightView& weights, std::int64_t begin, std::int64_t end,
-                 std::byte* block) {
-  auto* const to = reinterpret_cast<Bits*>(block);
+void pack_panels(const WeightView& weights, const PackedWeights::Impl& packed, std::int64_t begin,
+                 std::int64_t end) {
   for (std::int64_t panel = begin; panel < end; ++panel) {
-    pack_panel(weights, panel, to + panel * weights.in_features * kPanel);
+    for (std::int64_t k = 0; k < weights.in_features; k += kDepth) {
+      pack_part(weights, panel, k, packed.depth(k), reinterpret_cast<Bits*>(packed.part(panel, k)));
+    }
   }
 }
 
@@ -53,9 +55,9 @@ PackedWeights::PackedWeights(Team& team, WeightView weights) : impl_(std::make_u
   // Every worker first touches the pages of the panels that it multiplies in `linear`.
   const auto part = [&](std::int64_t begin, std::int64_t end) {
     if (size_in_bytes(weights.dtype) == 2) {
-      pack_panels<std::uint16_t>(weights, begin, end, impl_->block.data());
+      pack_panels<std::uint16_t>(weights, *impl_, begin, end);
     } else {
-      pack_panels<std::uint32_t>(weights, begin, end, impl_->block.data());
+      pack_panels<std::uint32_t>(weights, *impl_, begin, end);
     }
   };
   team.parallel_for(impl_->panels(), 1, std::ref(part));

@@ -29,8 +29,13 @@ struct F16 {
   return ceil_div(value, multiple) * multiple;
 }
 
-// Element (o, i) lies in panel o / kPanel at index i * kPanel + o % kPanel; out features past the
-// last are zero.
+// Depth that a product covers in one pass: a widened part of a panel (64 KiB) is read again and
+// again from L2 while rows of x stream past, and sums are loaded and stored once per 512 steps.
+inline constexpr std::int64_t kDepth = 512;
+
+// In features are cut into blocks of kDepth, out features into panels of kPanel. A part is one
+// panel of one block, [depth, kPanel]; out features past the last are zero. Parts lie block by
+// block, panel after panel, in the order in which all products read them.
 struct PackedWeights::Impl {
   Block block;
   DType dtype = DType::f32;
@@ -38,6 +43,13 @@ struct PackedWeights::Impl {
   std::int64_t in_features = 0;
 
   [[nodiscard]] std::int64_t panels() const { return ceil_div(out_features, kPanel); }
+  // Depth of the block that begins at in feature k, a multiple of kDepth.
+  [[nodiscard]] std::int64_t depth(std::int64_t k) const {
+    return in_features - k < kDepth ? in_features - k : kDepth;
+  }
+  [[nodiscard]] std::byte* part(std::int64_t panel, std::int64_t k) const {
+    return block.data() + (k * panels() + panel * depth(k)) * kPanel * size_in_bytes(dtype);
+  }
 };
 
 }  // namespace weir::kernel

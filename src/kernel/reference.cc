@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -206,6 +208,61 @@ void attention(std::span<const AttentionTile> tiles) {
   }
 }
 
+void score_slice(const ScoreTile& tile) {
+  const std::int64_t keys = tile.key_end - tile.key_begin;
+  for (std::int64_t query = 0; query < tile.num_queries; ++query) {
+    const SeenKeys seen = seen_keys(tile.first_query + query, tile.window,
+                                    {.begin = tile.key_begin, .end = tile.key_end});
+    for (std::int64_t head = 0; head < tile.num_heads; ++head) {
+      float* scores = tile.scores + (query * tile.num_heads + head) * keys;
+      for (std::int64_t key = tile.key_begin; key < tile.key_end; ++key) {
+        double dot = 0;
+        if (key >= seen.begin && key < seen.end) {
+          const float* q = tile.q + query * tile.q_row_stride + head * tile.q_head_stride;
+          const std::int64_t kv_head = tile.kv_head_of[static_cast<std::size_t>(head)];
+          for (std::int64_t d = 0; d < tile.key_dim; ++d) {
+            dot += q[d] * kv_element(tile.keys, key, kv_head, tile.first_dim + d);
+          }
+        }
+        scores[key - tile.key_begin] = static_cast<float>(tile.scale * dot);
+      }
+    }
+  }
+}
+
+void attend_scores(const ScoredTile& tile) {
+  const std::int64_t keys = tile.key_end - tile.key_begin;
+  for (std::int64_t query = 0; query < tile.num_queries; ++query) {
+    const SeenKeys seen = seen_keys(tile.first_query + query, tile.window,
+                                    {.begin = tile.key_begin, .end = tile.key_end});
+    for (std::int64_t head = 0; head < tile.num_heads; ++head) {
+      const float* scores = tile.scores + (query * tile.num_heads + head) * keys;
+      const std::int64_t kv_head = tile.kv_head_of[static_cast<std::size_t>(head)];
+      double largest = -std::numeric_limits<double>::infinity();
+      for (std::int64_t key = seen.begin; key < seen.end; ++key) {
+        largest = std::max<double>(largest, scores[key - tile.key_begin]);
+      }
+      double sum = 0;
+      std::vector<double> total(static_cast<std::size_t>(tile.value_dim), 0.0);
+      for (std::int64_t key = seen.begin; key < seen.end; ++key) {
+        const double weight = std::exp(scores[key - tile.key_begin] - largest);
+        sum += weight;
+        for (std::int64_t d = 0; d < tile.value_dim; ++d) {
+          total[static_cast<std::size_t>(d)] +=
+              weight * kv_element(tile.values, key, kv_head, tile.first_dim + d);
+        }
+      }
+      float* out = tile.out + query * tile.out_row_stride + head * tile.out_head_stride;
+      for (std::int64_t d = 0; d < tile.value_dim; ++d) {
+        out[d] = sum > 0 ? static_cast<float>(total[static_cast<std::size_t>(d)] / sum) : 0.0F;
+      }
+      if (tile.lse != nullptr) {
+        tile.lse[query * tile.lse_row_stride + head] = static_cast<float>(largest + std::log(sum));
+      }
+    }
+  }
+}
+
 void merge_partial(PartialShape shape, PartialAttention into, ConstPartialAttention other) {
   for (std::int64_t row = 0; row < shape.rows; ++row) {
     for (std::int64_t head = 0; head < shape.num_heads; ++head) {
@@ -235,7 +292,8 @@ void write_kv(const KvWrite& write, const MutableKvBlocks& blocks) {
       for (std::int64_t d = 0; d < write.head_dim; ++d) {
         store_element(block, blocks.dtype,
                       (write.first_head + head) * blocks.head_stride +
-                          (offset % blocks.block_size) * blocks.position_stride + d,
+                          (offset % blocks.block_size) * blocks.position_stride + write.first_dim +
+                          d,
                       write.source[row * write.source_row_stride + head * write.head_dim + d]);
       }
     }

@@ -99,7 +99,7 @@ HWY_INLINE void rotate(float* head, std::int64_t pairs, const float* cosines, co
 }
 
 // `angles` has room for twice the number of pairs.
-void RotateRow(float* row, std::int64_t position, const Rope& rope, float* angles) {
+void rotate_row(float* row, std::int64_t position, const Rope& rope, float* angles) {
   const auto pairs = static_cast<std::int64_t>(rope.inverse_frequency.size());
   float* const cosines = angles;
   float* const sines = angles + pairs;
@@ -116,7 +116,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(RotateRow);
+HWY_EXPORT(rotate_row);
 
 void rope(Team& team, Matrix x, std::span<const std::int64_t> positions, const Rope& rope) {
   const auto pairs = static_cast<std::int64_t>(rope.inverse_frequency.size());
@@ -127,7 +127,7 @@ void rope(Team& team, Matrix x, std::span<const std::int64_t> positions, const R
     scratch.reserve(Scratch::bytes_of_floats(2 * pairs));
     float* const angles = scratch.floats(2 * pairs);
     for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(RotateRow)
+      HWY_DYNAMIC_DISPATCH(rotate_row)
       (x.data + row * x.row_stride, positions[static_cast<std::size_t>(row)], rope, angles);
     }
   };

@@ -55,9 +55,4 @@ Scratch& worker_scratch() {
   return scratch;
 }
 
-Scratch& call_scratch() {
-  thread_local Scratch scratch;
-  return scratch;
-}
-
 }  // namespace weir::kernel

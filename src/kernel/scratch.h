@@ -50,7 +50,5 @@ class Scratch {
 
 // The calling thread's scratch for its own part of a kernel.
 Scratch& worker_scratch();
-// The calling thread's scratch for what the team shares during one call that this thread makes.
-Scratch& call_scratch();
 
 }  // namespace weir::kernel

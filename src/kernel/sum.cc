@@ -13,8 +13,8 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
-void SumRange(const float* const* terms, std::size_t count, std::int64_t begin, std::int64_t end,
-              float* out) {
+void sum_range(const float* const* terms, std::size_t count, std::int64_t begin, std::int64_t end,
+               float* out) {
   const DF d;
   std::int64_t i = begin;
   for (; i + kLanes <= end; i += kLanes) {
@@ -38,12 +38,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::kernel {
 
-HWY_EXPORT(SumRange);
+HWY_EXPORT(sum_range);
 
 void sum(Team& team, std::span<const float* const> terms, std::span<float> out) {
   CHECK(!terms.empty(), "a sum has a term");
   const auto part = [&](std::int64_t begin, std::int64_t end) {
-    HWY_DYNAMIC_DISPATCH(SumRange)(terms.data(), terms.size(), begin, end, out.data());
+    HWY_DYNAMIC_DISPATCH(sum_range)(terms.data(), terms.size(), begin, end, out.data());
   };
   for_rows(team, static_cast<std::int64_t>(out.size()), 1, part);
 }

@@ -85,11 +85,11 @@ Team::Team(int size, std::span<const int> cores) : size_(size), state_(std::make
   CHECK(size >= 1, "a team has at least its caller");
   CHECK(cores.empty() || cores.size() == static_cast<std::size_t>(size), "one core per worker");
   state_->cores.assign(cores.begin(), cores.end());
-  std::vector<int> distinct = state_->cores;
-  std::ranges::sort(distinct);
-  const auto duplicates = std::ranges::unique(distinct);
+  std::vector<int> sorted_cores = state_->cores;
+  std::ranges::sort(sorted_cores);
+  const bool all_differ = std::ranges::adjacent_find(sorted_cores) == sorted_cores.end();
   // With fewer cores than workers a spinning worker keeps a working one off its core.
-  state_->may_spin = size <= usable_cores() && duplicates.empty();
+  state_->may_spin = size <= usable_cores() && all_differ;
   for (int worker = 1; worker < size; ++worker) {
     state_->helpers.emplace_back([state = state_.get(), worker] { state->help(worker); });
   }

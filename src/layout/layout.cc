@@ -92,13 +92,18 @@ std::int64_t rank_of(const std::vector<Bound>& sorted, Bound bound) {
 // `region`.
 class TileChecker {
  public:
-  TileChecker(bool overlaps_allowed, std::vector<std::string>& problems,
+  struct Allowed {
+    bool overlaps = false;
+    bool gaps = false;
+  };
+  TileChecker(Allowed allowed, std::vector<std::string>& problems,
               const std::array<std::vector<Bound>, 8>& bounds)
-      : overlaps_allowed_(overlaps_allowed), problems_(problems), bounds_(bounds) {}
+      : allowed_(allowed), problems_(problems), bounds_(bounds) {}
 
   void check(const RankedTile& region, std::vector<const RankedTile*> tiles, std::size_t axis) {
     if (problems_.size() >= kMostProblems || exhausted_) return;
     if (tiles.empty()) {
+      if (allowed_.gaps) return;
       problems_.push_back(fmt::format("gap at {}", shown(region)));
       return;
     }
@@ -109,13 +114,13 @@ class TileChecker {
       ++axis;
     }
     if (axis == kAxesOfTile) {
-      if (tiles.size() > 1 && !overlaps_allowed_) {
+      if (tiles.size() > 1 && !allowed_.overlaps) {
         problems_.push_back(fmt::format("{} pieces overlap at {}", tiles.size(), shown(region)));
       }
       return;
     }
     // Where overlaps are allowed, one tile over all of the region settles it.
-    const bool covered = overlaps_allowed_ && std::ranges::any_of(tiles, [&](const auto* tile) {
+    const bool covered = allowed_.overlaps && std::ranges::any_of(tiles, [&](const auto* tile) {
                            return spans(*tile, region, axis);
                          });
     if (!covered) cut(region, tiles, axis);
@@ -177,7 +182,7 @@ class TileChecker {
     return text.empty() ? "all" : text;
   }
 
-  bool overlaps_allowed_;
+  Allowed allowed_;
   bool exhausted_ = false;
   std::size_t visits_ = 0;
   std::vector<std::string>& problems_;
@@ -314,7 +319,8 @@ std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& d
   std::vector<const RankedTile*> meeting;
   meeting.reserve(ranked_tiles.size());
   for (const RankedTile& tile : ranked_tiles) meeting.push_back(&tile);
-  TileChecker(!partial, problems, bounds).check(region, std::move(meeting), 0);
+  TileChecker({.overlaps = !partial, .gaps = domain.gaps_allowed}, problems, bounds)
+      .check(region, std::move(meeting), 0);
   return problems;
 }
 

@@ -68,6 +68,7 @@ struct Buffer {
 struct LayoutDomain {
   Box box;
   Box over;
+  bool gaps_allowed = false;  // The layout is a part of the tensor, which others complete.
 };
 
 // Every way in which the pieces fail to tile the domain: a gap, an overlap (of terms), a piece

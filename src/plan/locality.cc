@@ -1,6 +1,9 @@
 #include "plan/locality.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -14,6 +17,13 @@ constexpr std::size_t kMostProblems = 8;
 bool at_most(Bound a, Bound b) {
   const auto order = compare_for_every_extent(a, b);
   return order && *order != std::weak_ordering::greater;
+}
+
+// The boxes share nothing, for any extent.
+bool apart(const Box& a, const Box& b) {
+  return std::ranges::any_of(kAllAxes, [&](Axis axis) {
+    return at_most(a[axis].end, b[axis].begin) || at_most(b[axis].end, a[axis].begin);
+  });
 }
 
 bool same_rows(const Box& a, const Box& b) { return a.request == b.request && a.token == b.token; }
@@ -57,6 +67,15 @@ class LocalityCheck {
         break;
       case attention:
         tiles_have_q_and_kv();
+        break;
+      case score_slice:
+        scores_have_q_and_k();
+        break;
+      case attend_scores:
+        tiles_have_scores_and_v();
+        break;
+      case merge:
+        merges_disjoint_keys();
         break;
       case o_proj:
       case ffn_down:
@@ -167,62 +186,144 @@ class LocalityCheck {
   }
 
   void appended_where_projected() {
-    if (plan_.at(node_.inputs[2]).layout != plan_.at(node_.outputs[0]).layout) {
-      problems_.push_back(
-          "the cache before and after are laid out differently, which needs a kv_copy");
-    }
-    for (const Piece& piece : out(0).pieces) {
-      for (const std::size_t source : {0, 1}) {
+    for (const std::size_t tensor : {0, 1}) {
+      if (plan_.at(node_.inputs[2 + tensor]).layout != plan_.at(node_.outputs[tensor]).layout) {
+        problems_.push_back(
+            "the cache before and after are laid out differently, which needs a kv_copy");
+      }
+      for (const Piece& piece : out(tensor).pieces) {
         const bool found =
             piece.box.token == Range::all() &&
-            any_on(in(source), piece.device, [&](const Piece& p) { return p.box == piece.box; });
-        if (!found)
-          problem(piece, fmt::format("its {} is not computed there", source == 0 ? "k" : "v"));
+            any_on(in(tensor), piece.device, [&](const Piece& p) { return p.box == piece.box; });
+        if (!found) {
+          problem(piece, fmt::format("its {} is not computed there", tensor == 0 ? "k" : "v"));
+        }
       }
     }
+  }
+
+  // Key positions that a tile attends to.
+  static Range keys_of(const Layout& attention, const Piece& tile) {
+    return attention.kind == LayoutKind::whole ? Range::all() : tile.over.token;
+  }
+
+  void needs_cache(const Piece& tile, std::size_t input, const Range& keys, const Range& dims) {
+    const Interval heads =
+        kv_heads_of(plan_.model, resolve(tile.box.head, plan_.model.num_q_heads));
+    if (!cached(in(input), tile.device, tile.box.request, keys, heads, dims)) {
+      problem(tile, fmt::format("{} of heads [{}, {}) at positions {} is not all there",
+                                to_string(plan_.at(node_.inputs[input]).role), heads.begin,
+                                heads.end, to_string(keys)));
+    }
+  }
+
+  // q with the tile's rows and heads, and `dims` of the head dimension.
+  void needs_q(const Piece& tile, const Range& dims) {
+    const bool has_q = any_on(in(0), tile.device, [&](const Piece& q) {
+      return same_rows(q.box, tile.box) && q.box.head == tile.box.head && q.box.dim == dims;
+    });
+    if (!has_q) problem(tile, "its q is not there");
   }
 
   void tiles_have_q_and_kv() {
-    const ModelSpec& model = plan_.model;
-    const Range whole_dim = Range::of(0, model.head_dim);
+    const Range whole_dim = Range::of(0, plan_.model.head_dim);
     for (const Piece& tile : out(0).pieces) {
-      const bool has_q = any_on(in(0), tile.device, [&](const Piece& q) {
-        return same_rows(q.box, tile.box) && q.box.head == tile.box.head && q.box.dim == whole_dim;
-      });
-      if (!has_q) problem(tile, "its q is not there");
-      const Range keys = out(0).kind == LayoutKind::whole ? Range::all() : tile.over.token;
-      const Interval heads = kv_heads_of(model, resolve(tile.box.head, model.num_q_heads));
-      if (!cached(tile.device, tile.box.request, keys, heads)) {
-        problem(tile, fmt::format("K and V of heads [{}, {}) at positions {} are not all there",
-                                  heads.begin, heads.end, to_string(keys)));
-      }
+      needs_q(tile, whole_dim);
+      needs_cache(tile, 1, keys_of(out(0), tile), whole_dim);
+      needs_cache(tile, 2, keys_of(out(0), tile), tile.box.dim);
     }
   }
 
+  void scores_have_q_and_k() {
+    const Range whole_dim = Range::of(0, plan_.model.head_dim);
+    for (const Piece& piece : out(0).pieces) {
+      const Range dims = out(0).kind == LayoutKind::whole ? whole_dim : piece.over.dim;
+      needs_q(piece, dims);
+      needs_cache(piece, 1, piece.box.dim, dims);
+    }
+  }
+
+  void tiles_have_scores_and_v() {
+    for (const Piece& tile : out(0).pieces) {
+      const Range keys = keys_of(out(0), tile);
+      const bool has_scores = any_on(in(0), tile.device, [&](const Piece& scores) {
+        return same_rows(scores.box, tile.box) && scores.box.head == tile.box.head &&
+               scores.box.dim == keys;
+      });
+      if (in(0).kind != LayoutKind::whole || !has_scores) problem(tile, "its scores are not there");
+      needs_cache(tile, 1, keys, tile.box.dim);
+    }
+  }
+
+  // The terms of both inputs, each once, are the terms of the output.
+  void merges_disjoint_keys() {
+    for (const Piece& tile : out(0).pieces) {
+      std::vector<Range> terms;
+      for (const std::size_t i : {0, 1}) {
+        for (const Piece& part : in(i).pieces) {
+          if (part.device == tile.device && part.box == tile.box) terms.push_back(part.over.token);
+        }
+      }
+      if (out(0).kind == LayoutKind::whole) {
+        Layout together = {.kind = LayoutKind::softmax, .pieces = {}};
+        const TensorShape shape = shape_of(plan_, plan_.at(node_.outputs[0]));
+        for (const Range& term : terms) {
+          Box over = shape.domain.over;
+          over.token = term;
+          together.pieces.push_back({.device = tile.device, .box = tile.box, .over = over});
+        }
+        const bool complete =
+            problems_of(together, {.box = tile.box, .over = shape.domain.over}).empty();
+        if (!complete) problem(tile, "its parts do not make up all keys");
+        continue;
+      }
+      const auto wanted = std::ranges::count_if(out(0).pieces, [&](const Piece& other) {
+        return other.device == tile.device && other.box == tile.box;
+      });
+      const bool found = std::ranges::find(terms, tile.over.token) != terms.end();
+      if (!found || static_cast<std::size_t>(wanted) != terms.size()) {
+        problem(tile, "its terms are not those of its parts");
+      }
+    }
+    const bool partial = in(0).kind == LayoutKind::softmax && in(1).kind == LayoutKind::softmax;
+    if (!partial) problems_.push_back("only partial attention can be merged");
+  }
+
+  // Heads and dimensions: pieces of different ones are stored apart, and a tile reads one store.
+  using Stored = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+  using SpansByStore = std::map<Stored, std::vector<Range>>;
+
   // Do the device's pieces of the cache together span these positions, for each of the requests?
-  [[nodiscard]] bool cached(DeviceId device, const Range& requests, const Range& keys,
-                            Interval heads) const {
+  [[nodiscard]] bool cached(const Layout& cache, DeviceId device, const Range& requests,
+                            const Range& keys, Interval heads, const Range& dims) const {
+    const Interval wanted_dims = resolve(dims, plan_.model.head_dim);
     const Interval which = requests_of({.request = requests}, plan_.batch_size());
     std::int64_t request = which.begin;
     while (request < which.end) {
       std::int64_t next = which.end;  // Up to here the same pieces serve all requests.
-      std::vector<Range> spans;
-      for (const Piece& piece : in(1).pieces) {
+      SpansByStore spans;
+      for (const Piece& piece : cache.pieces) {
         if (piece.device != device) continue;
         const Interval served = requests_of(piece.box, plan_.batch_size());
         if (served.begin > request) next = std::min(next, served.begin);
         if (request < served.begin || request >= served.end) continue;
         next = std::min(next, served.end);
         const Interval held = resolve(piece.box.head, plan_.model.num_kv_heads);
-        if (held.contains(heads) &&
-            resolve(piece.box.dim, plan_.model.head_dim).size() == plan_.model.head_dim) {
-          spans.push_back(piece.box.token);
+        const Interval held_dims = resolve(piece.box.dim, plan_.model.head_dim);
+        if (held.contains(heads) && held_dims.contains(wanted_dims)) {
+          spans[{held.begin, held.end, held_dims.begin, held_dims.end}].push_back(piece.box.token);
         }
       }
-      if (!spanned(std::move(spans), keys)) return false;
+      if (!any_spans(spans, keys)) return false;
       request = next;
     }
     return true;
+  }
+
+  static bool any_spans(const SpansByStore& spans, const Range& keys) {
+    return spanned({}, keys) || std::ranges::any_of(spans, [&](const auto& stored) {
+             return spanned(stored.second, keys);
+           });
   }
 
   static bool spanned(std::vector<Range> spans, const Range& keys) {
@@ -260,11 +361,37 @@ class LocalityCheck {
     }
   }
 
+  // Into partials, a buffer is copied as it is, with all its terms or not at all.
   void copies_are_possible() {
-    if (out(0).kind != LayoutKind::whole && out(0).kind != in(0).kind) {
+    if (out(0).kind == LayoutKind::whole) return;
+    if (in(0).kind != out(0).kind) {
       problems_.push_back(fmt::format("a {} value cannot become {} partials", to_string(in(0).kind),
                                       to_string(out(0).kind)));
+      return;
     }
+    // Rounds of attention hold a part of all terms: what is named must be one of theirs.
+    const bool all_there =
+        problems_of(in(0), shape_of(plan_, plan_.at(node_.inputs[0])).domain).empty();
+    for (const Piece& wanted : out(0).pieces) {
+      const bool known = all_there || std::ranges::any_of(in(0).pieces, [&](const Piece& term) {
+                           return term.box == wanted.box && term.over == wanted.over;
+                         });
+      const bool torn = !known || std::ranges::any_of(in(0).pieces, [&](const Piece& term) {
+        return !apart(term.box, wanted.box) && !apart(term.over, wanted.over) &&
+               !takes_all_terms(wanted, term);
+      });
+      if (torn) problem(wanted, "its terms are not those of the parts that it is sent");
+    }
+  }
+
+  // Does the target that `wanted` is a piece of name every term of the buffer that holds `term`?
+  [[nodiscard]] bool takes_all_terms(const Piece& wanted, const Piece& term) const {
+    return std::ranges::all_of(in(0).pieces, [&](const Piece& sent) {
+      if (sent.device != term.device || sent.box != term.box) return true;
+      return any_on(out(0), wanted.device, [&](const Piece& target) {
+        return target.box == wanted.box && target.over == sent.over;
+      });
+    });
   }
 
   const Plan& plan_;
@@ -295,9 +422,15 @@ std::vector<OpSignature> signatures_of(OpKind kind, const ModelSpec& model) {
       return S{{{q, k}, {q, k}}};
     case OpKind::kv_append:
     case OpKind::kv_copy:
-      return S{{{k, v, kv_cache}, {kv_cache}}};
+      return S{{{k, v, k_cache, v_cache}, {k_cache, v_cache}}};
     case OpKind::attention:
-      return S{{{q, kv_cache}, {attention}}};
+      return S{{{q, k_cache, v_cache}, {attention}}};
+    case OpKind::score_slice:
+      return S{{{q, k_cache}, {scores}}};
+    case OpKind::attend_scores:
+      return S{{{scores, v_cache}, {attention}}};
+    case OpKind::merge:
+      return S{{{attention, attention}, {attention}}};
     case OpKind::o_proj:
       return S{{{attention}, {attn_branch}}};
     case OpKind::add:
@@ -322,8 +455,9 @@ std::vector<OpSignature> signatures_of(OpKind kind, const ModelSpec& model) {
     case OpKind::reduce:
     case OpKind::copy: {
       S all;
-      for (const Role role : {residual, normed, q, k, v, attention, attn_branch, ffn_branch, gate,
-                              up, ffn_hidden, final_hidden, final_normed, logits}) {
+      for (const Role role :
+           {residual, normed, q, k, v, k_cache, v_cache, scores, attention, attn_branch, ffn_branch,
+            gate, up, ffn_hidden, final_hidden, final_normed, logits}) {
         all.push_back({{role}, {role}});
       }
       all.push_back({{residual}, {final_hidden}});

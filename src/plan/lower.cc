@@ -43,30 +43,17 @@ Range constant_range(const Range& range, std::int64_t extent) {
   return Range::of(interval.begin, interval.end);
 }
 
+// In place of an extent: the axis counts positions.
+constexpr std::int64_t kPositions = -1;
+
 Box normalised(Box box, const Box& domain, std::int64_t batch_size, std::int64_t heads,
                std::int64_t dims) {
   if (box.request == Range::all()) box.request = domain.request;
   if (box.token == Range::all()) box.token = domain.token;
   box.request = constant_range(box.request, batch_size);
   box.head = constant_range(box.head, heads);
-  box.dim = constant_range(box.dim, dims);
+  if (dims != kPositions) box.dim = constant_range(box.dim, dims);
   return box;
-}
-
-// Every buffer has summed up all terms, in one piece or several: the partials are wholes.
-bool has_all_terms(const Layout& layout, const Box& all_terms) {
-  for (const Buffer& buffer : buffers_of(layout)) {
-    Layout terms = {.kind = layout.kind, .pieces = {}};
-    for (const Piece& piece : layout.pieces) {
-      if (Buffer{.device = piece.device, .box = piece.box} == buffer)
-        terms.pieces.push_back({.device = piece.device, .box = {}, .over = piece.over});
-    }
-    const bool complete = terms.pieces.size() == 1
-                              ? terms.pieces.front().over == all_terms
-                              : problems_of(terms, {.box = {}, .over = all_terms}).empty();
-    if (!complete) return false;
-  }
-  return true;
 }
 
 // Writes the plan op by op. `state` of a microbatch is where its chain has got to.
@@ -118,10 +105,18 @@ class Lowering {
 
  private:
   // The interned layouts of one layer, with those that follow from the named ones.
+  struct RoundIds {
+    LayoutId k_cache, v_cache, queries, attention;
+    bool by_scores = false;
+    LayoutId scores{}, scores_complete{};
+  };
   struct LayerIds {
-    LayoutId residual, q, kv, cache_before, cache, attention, attention_out, ffn_hidden;
+    LayoutId residual, q, kv, k_cache_before, v_cache_before, k_cache, v_cache;
+    std::vector<RoundIds> rounds;
+    LayoutId attention;
+    std::vector<LayoutId> attention_via;
+    LayoutId attention_out, ffn_hidden;
     LayoutId projection_input;  // normed, where q, k and v are projected
-    LayoutId rotated_q;         // q, where and as the tiles want it
     LayoutId attn_branch;       // partial sums of o_proj
     LayoutId ffn_input;         // normed, where the FFN is
     LayoutId ffn_branch;        // partial sums of ffn_down
@@ -130,7 +125,7 @@ class Lowering {
   struct Chain {
     std::vector<LayerIds> distinct;
     LayoutId embedding{}, residual_after_embedding{}, final_hidden{}, logits{}, logits_out{};
-    ValueId residual{}, q{}, cache{}, attention{};
+    ValueId residual{}, q{}, first_queries{}, k_cache{}, v_cache{}, attention{};
   };
 
   [[nodiscard]] Chain& chain() { return chains_[static_cast<std::size_t>(microbatch_)]; }
@@ -143,18 +138,19 @@ class Lowering {
   LayoutId intern(Layout layout, Role role, std::int32_t microbatch) {
     const TensorShape shape = shape_of(plan_, {.role = role, .layer = 0, .microbatch = microbatch});
     for (Piece& piece : layout.pieces) {
-      piece.box =
-          normalised(piece.box, shape.domain.box, plan_.batch_size(), shape.heads, shape.dims);
+      piece.box = normalised(piece.box, shape.domain.box, plan_.batch_size(), shape.heads,
+                             shape.dim_is_positions ? kPositions : shape.dims);
       piece.over = layout.kind == LayoutKind::whole ? Box{}
                                                     : normalised(piece.over, shape.domain.over, 1,
                                                                  shape.over_heads, shape.over_dims);
       if (layout.kind == LayoutKind::sum) piece.over.token = Range::of(0, 1);
     }
-    if (layout.kind != LayoutKind::whole && has_all_terms(layout, shape.domain.over)) {
-      Layout whole;
-      for (const Buffer& buffer : buffers_of(layout))
-        whole.pieces.push_back({.device = buffer.device, .box = buffer.box, .over = {}});
-      layout = std::move(whole);
+    // One term that is all of them is the whole.
+    if (layout.kind != LayoutKind::whole &&
+        std::ranges::all_of(layout.pieces,
+                            [&](const Piece& piece) { return piece.over == shape.domain.over; })) {
+      layout.kind = LayoutKind::whole;
+      for (Piece& piece : layout.pieces) piece.over = {};
     }
     return intern_normalised(std::move(layout));
   }
@@ -215,17 +211,33 @@ class Lowering {
     return intern(std::move(output), role, microbatch);
   }
 
-  // q as the tiles want it: the tiles' rows and heads with the full head dimension, whatever keys
-  // they attend to.
-  LayoutId queries_of(LayoutId attention, std::int32_t microbatch) {
+  // q as the tiles want it: their rows and heads with the whole head dimension, whatever keys they
+  // attend to; or with the slice of it that scores are computed from.
+  LayoutId queries_of(LayoutId tiles, bool by_scores, std::int32_t microbatch) {
     Layout queries;
-    for (const Piece& tile : layout(attention).pieces) {
+    for (const Piece& tile : layout(tiles).pieces) {
       Piece query = {.device = tile.device, .box = tile.box, .over = {}};
-      query.box.dim = Range::all();
-      if (std::ranges::find(queries.pieces, query) == queries.pieces.end())
+      const bool sliced = by_scores && layout(tiles).kind == LayoutKind::sum;
+      query.box.dim = sliced ? tile.over.dim : Range::all();
+      if (std::ranges::find(queries.pieces, query) == queries.pieces.end()) {
         queries.pieces.push_back(query);
+      }
     }
     return intern(std::move(queries), Role::q, microbatch);
+  }
+
+  RoundIds intern_round(const AttentionRound& round, std::int32_t microbatch) {
+    RoundIds ids;
+    ids.k_cache = intern(round.k_cache, Role::k_cache, microbatch);
+    ids.v_cache = intern(round.v_cache, Role::v_cache, microbatch);
+    ids.attention = intern(round.attention, Role::attention, microbatch);
+    ids.by_scores = !round.scores.pieces.empty();
+    if (ids.by_scores) {
+      ids.scores = intern(round.scores, Role::scores, microbatch);
+      ids.scores_complete = intern(round.scores_complete, Role::scores, microbatch);
+    }
+    ids.queries = queries_of(ids.by_scores ? ids.scores : ids.attention, ids.by_scores, microbatch);
+    return ids;
   }
 
   // Every device appends exactly what it projects: equal pieces but for the token axis, which spans
@@ -250,18 +262,26 @@ class Lowering {
       ids.residual = intern(layer.residual, Role::residual, microbatch);
       ids.q = intern(layer.q, Role::q, microbatch);
       ids.kv = intern(layer.kv, Role::k, microbatch);
-      ids.cache_before = intern(layer.cache_before, Role::kv_cache, microbatch);
-      ids.cache = intern(layer.cache, Role::kv_cache, microbatch);
+      ids.k_cache_before = intern(layer.k_cache_before, Role::k_cache, microbatch);
+      ids.v_cache_before = intern(layer.v_cache_before, Role::v_cache, microbatch);
+      ids.k_cache = intern(layer.k_cache, Role::k_cache, microbatch);
+      ids.v_cache = intern(layer.v_cache, Role::v_cache, microbatch);
+      for (const AttentionRound& round : layer.rounds) {
+        ids.rounds.push_back(intern_round(round, microbatch));
+      }
       ids.attention = intern(layer.attention, Role::attention, microbatch);
+      for (const Layout& station : layer.attention_via) {
+        ids.attention_via.push_back(intern(station, Role::attention, microbatch));
+      }
       ids.attention_out = intern(layer.attention_out, Role::attention, microbatch);
       ids.ffn_hidden = intern(layer.ffn_hidden, Role::ffn_hidden, microbatch);
       ids.projection_input = rows_of({ids.q, ids.kv}, Role::normed, microbatch);
-      ids.rotated_q = queries_of(ids.attention, microbatch);
       ids.attn_branch = contracted(ids.attention_out, Role::attn_branch, microbatch);
       ids.ffn_input = rows_of({ids.ffn_hidden}, Role::normed, microbatch);
       ids.ffn_branch = contracted(ids.ffn_hidden, Role::ffn_branch, microbatch);
-      ids.cache_is_local = is_local(ids.kv, ids.cache_before, ids.cache);
-      chain.distinct.push_back(ids);
+      ids.cache_is_local = is_local(ids.kv, ids.k_cache_before, ids.k_cache) &&
+                           is_local(ids.kv, ids.v_cache_before, ids.v_cache);
+      chain.distinct.push_back(std::move(ids));
     }
     chain.embedding = intern(named.embedding, Role::residual, microbatch);
     if (plan_.logits == LogitsWanted::none) return;
@@ -271,7 +291,7 @@ class Lowering {
   }
 
   ValueId add_value(Role role, LayoutId layout_id) {
-    const bool cache = role == Role::kv_cache;
+    const bool cache = is_cache(role);
     plan_.values.push_back({.role = role,
                             .layer = layer_,
                             .microbatch = microbatch_,
@@ -347,16 +367,63 @@ class Lowering {
     const ValueId rotated_q = add_value(Role::q, ids().q);
     const ValueId rotated_k = add_value(Role::k, ids().kv);
     emit(OpKind::rope, {q, k}, {rotated_q, rotated_k});
-    const ValueId before = add_value(Role::kv_cache, ids().cache_before);
-    chain().cache = add_value(Role::kv_cache, ids().cache);
-    emit(ids().cache_is_local ? OpKind::kv_append : OpKind::kv_copy, {rotated_k, v, before},
-         {chain().cache});
-    chain().q = redistribute(rotated_q, ids().rotated_q);
+    const ValueId k_before = add_value(Role::k_cache, ids().k_cache_before);
+    const ValueId v_before = add_value(Role::v_cache, ids().v_cache_before);
+    chain().k_cache = add_value(Role::k_cache, ids().k_cache);
+    chain().v_cache = add_value(Role::v_cache, ids().v_cache);
+    emit(ids().cache_is_local ? OpKind::kv_append : OpKind::kv_copy,
+         {rotated_k, v, k_before, v_before}, {chain().k_cache, chain().v_cache});
+    chain().q = rotated_q;
+    chain().first_queries = redistribute(rotated_q, ids().rounds.front().queries);
+  }
+
+  // One round's attention, in one op or by scores that are made complete on the way.
+  ValueId emit_round(const RoundIds& round, ValueId queries, ValueId k_cache, ValueId v_cache) {
+    const ValueId attention = add_value(Role::attention, round.attention);
+    if (!round.by_scores) {
+      emit(OpKind::attention, {queries, k_cache, v_cache}, {attention});
+      return attention;
+    }
+    const ValueId scores = add_value(Role::scores, round.scores);
+    emit(OpKind::score_slice, {queries, k_cache}, {scores});
+    const ValueId complete = redistribute(scores, round.scores_complete);
+    emit(OpKind::attend_scores, {complete, v_cache}, {attention});
+    return attention;
+  }
+
+  // What two rounds have together: the pieces of both.
+  LayoutId merged(LayoutId a, LayoutId b) {
+    Layout both = layout(a);
+    const auto& more = layout(b).pieces;
+    both.pieces.insert(both.pieces.end(), more.begin(), more.end());
+    return intern_normalised(std::move(both));
   }
 
   void emit_attend() {
-    const ValueId attention = add_value(Role::attention, ids().attention);
-    emit(OpKind::attention, {chain().q, chain().cache}, {attention});
+    const std::vector<RoundIds>& rounds = ids().rounds;
+    ValueId k_cache = chain().k_cache;
+    ValueId v_cache = chain().v_cache;
+    ValueId queries = chain().first_queries;
+    ValueId attention{};
+    for (std::size_t i = 0; i < rounds.size(); ++i) {
+      // From where the last round had them, as in a ring. Queries that are there are not moved.
+      k_cache = redistribute(k_cache, rounds[i].k_cache);
+      v_cache = redistribute(v_cache, rounds[i].v_cache);
+      if (layout_id(queries) != rounds[i].queries) {
+        queries = redistribute(chain().q, rounds[i].queries);
+      }
+      const ValueId part = emit_round(rounds[i], queries, k_cache, v_cache);
+      if (i == 0) {
+        attention = part;
+        continue;
+      }
+      const bool last = i + 1 == rounds.size();
+      const ValueId both = add_value(
+          Role::attention, last ? ids().attention : merged(layout_id(attention), layout_id(part)));
+      emit(OpKind::merge, {attention, part}, {both});
+      attention = both;
+    }
+    for (const LayoutId station : ids().attention_via) attention = redistribute(attention, station);
     chain().attention = redistribute(attention, ids().attention_out);
   }
 
@@ -469,9 +536,9 @@ std::size_t hash_of(const StepLayouts& layouts) {
     mix(static_cast<std::size_t>(microbatch.requests.begin));
     mix(static_cast<std::size_t>(microbatch.requests.end));
     for (const LayerLayouts& layer : microbatch.distinct) {
-      for (const Layout* layout :
-           {&layer.residual, &layer.q, &layer.kv, &layer.cache_before, &layer.cache,
-            &layer.attention, &layer.attention_out, &layer.ffn_hidden}) {
+      for (const Layout* layout : {&layer.residual, &layer.q, &layer.kv, &layer.k_cache_before,
+                                   &layer.v_cache_before, &layer.k_cache, &layer.v_cache,
+                                   &layer.attention, &layer.attention_out, &layer.ffn_hidden}) {
         mix(hash_of(*layout));
       }
     }

@@ -13,18 +13,38 @@
 
 namespace weir {
 
+// One pass over keys. Each device holds the K and V that its tiles need, or gets them for the
+// round.
+struct AttentionRound {
+  Layout
+      k_cache;  // Where the round finds K and V: where they lie, or where they are copied for it.
+  Layout v_cache;
+  Layout attention;  // The tiles: whole, or softmax over key positions.
+  // Scores split over the head dimension: the partial sums, [q_len, N, kv_len] over D, and where
+  // they are complete. Without pieces: q.k, softmax and p.v are one op.
+  Layout scores;
+  Layout scores_complete;
+
+  bool operator==(const AttentionRound&) const = default;
+};
+
 // The named points of one layer. Boxes may leave constant axes at Range::all(); the request axis
 // too when there is one microbatch. What is not named here follows from it: normed, rotated q, gate
 // and up, the partial branches.
 struct LayerLayouts {
-  Layout residual;      // whole, [q_len, 1, H]; whole rows only.
-  Layout q;             // whole, [q_len, N, D]: which device projects which heads.
-  Layout kv;            // whole, [q_len, G, D], for k and v.
-  Layout cache_before;  // whole, [kv_len, G, D]: where earlier positions lie. Equal to `cache`
-                        // unless devices join.
-  Layout cache;         // whole, [kv_len, G, D]: where K and V lie after this step.
-  Layout attention;  // The tiles: whole, or softmax over key positions. Each device holds the K and
-                     // V that its tiles need.
+  Layout residual;  // whole, [q_len, 1, H]; whole rows only.
+  Layout q;         // whole, [q_len, N, D]: which device projects which heads.
+  Layout kv;        // whole, [q_len, G, D], for k and v.
+  // Where K and V lie, whole, [kv_len, G, D]: before the step (equal unless devices join or leave a
+  // request) and after it.
+  Layout k_cache_before;
+  Layout v_cache_before;
+  Layout k_cache;
+  Layout v_cache;
+  std::vector<AttentionRound> rounds;  // At least one. Several are merged on their devices.
+  Layout attention;  // All rounds together; equal to the round's where there is one.
+  // Stations of partial attention on its way to o_proj, for reduction in several levels.
+  std::vector<Layout> attention_via;
   Layout attention_out;  // whole, [q_len, N, D]: what o_proj contracts where.
   Layout ffn_hidden;     // whole, [q_len, 1, F]: columns (and tokens) of the FFN.
 
@@ -45,8 +65,8 @@ struct MicrobatchLayouts {
 // The parts of a layer, each queued as one run of ops.
 enum class Part : std::uint8_t {
   embed,    // Layer -1 only.
-  project,  // Norm, q, k, v, RoPE, K and V to the cache, q to the tiles.
-  attend,   // The tiles, and their outputs to where o_proj wants them.
+  project,  // Norm, q, k, v, RoPE, K and V to their caches, q to the first tiles.
+  attend,   // The rounds, and their outputs to where o_proj wants them.
   output,   // o_proj, its sum, the residual.
   ffn,      // Norm, FFN, its sum, the residual; after the last layer the logits follow.
 };

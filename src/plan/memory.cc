@@ -19,27 +19,21 @@ std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
                                   const StepLengths& lengths) {
   const Layout& layout = plan.layouts[index_of(value.layout)];
   const TensorShape shape = shape_of(plan, value);
-  const std::int64_t tensors = value.role == Role::kv_cache ? 2 : 1;
   std::vector<DeviceBytes> result;
   result.reserve(layout.pieces.size());
-  const Piece* previous = nullptr;
-  for (const Piece& piece : layout.pieces) {
-    const bool same_buffer =
-        previous != nullptr && previous->device == piece.device && previous->box == piece.box;
-    previous = &piece;
-    if (same_buffer) continue;
+  for (const Buffer& buffer : buffers_of(layout)) {
     std::int64_t elements = 0;
     std::int64_t rows = 0;
-    const Interval requests = requests_of(piece.box, plan.batch_size());
+    const Interval requests = requests_of(buffer.box, plan.batch_size());
     for (std::int64_t request = requests.begin; request < requests.end; ++request) {
       const ResolvedBox box =
-          resolve(piece.box, shape, request, lengths[static_cast<std::size_t>(request)]);
+          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
       elements += box.elements();
       rows += box.token.size() * box.head.size();
     }
-    std::int64_t bytes = tensors * elements * size_in_bytes(value.dtype);
+    std::int64_t bytes = elements * size_in_bytes(value.dtype);
     if (layout.kind == LayoutKind::softmax) bytes += rows * size_in_bytes(DType::f32);
-    result.push_back({.device = piece.device, .bytes = bytes});
+    result.push_back({.device = buffer.device, .bytes = bytes});
   }
   return result;
 }
@@ -78,16 +72,15 @@ class Liveness {
   }
 
   void change(const Node& node, ValueId id, std::int64_t sign) {
-    if (plan_.at(id).role == Role::kv_cache && node.kind != OpKind::copy)
-      return;  // State: counted once, below.
-    producer_.resize(plan_.values.size(), OpKind::embed);
+    if (writes_state(node.kind)) return;  // State: counted once, below.
+    producer_.resize(plan_.values.size(), OpKind::kv_append);
     producer_[index_of(id)] = node.kind;
     apply(id, node.kind, sign);
   }
 
   void release(ValueId id) {
-    if (plan_.at(id).role == Role::kv_cache && producer_[index_of(id)] != OpKind::copy) return;
-    apply(id, producer_[index_of(id)], -1);
+    const bool state = is_cache(plan_.at(id).role) && producer_[index_of(id)] == OpKind::kv_append;
+    if (!state) apply(id, producer_[index_of(id)], -1);
   }
 
   void apply(ValueId id, OpKind producer, std::int64_t sign) {
@@ -96,7 +89,7 @@ class Liveness {
       const std::int64_t bytes = sign * entry.bytes;
       if (queue_of(producer) == Queue::comm) {
         memory.comm_buffers += bytes;
-      } else if (plan_.at(id).role == Role::attention) {
+      } else if (plan_.at(id).role == Role::attention || plan_.at(id).role == Role::scores) {
         memory.attention += bytes;
       } else {
         memory.activations += bytes;
@@ -114,10 +107,12 @@ class Liveness {
     for (std::size_t device = 0; device < peak_.size(); ++device)
       peak_[device].weights = weights[device];
     for (const Node& node : plan_.nodes) {
-      const bool writes_cache = node.kind == OpKind::kv_append || node.kind == OpKind::kv_copy;
-      if (!writes_cache) continue;
-      for (const DeviceBytes& entry : bytes(node.outputs[0]))
-        peak_[index_of(entry.device)].kv_cache += entry.bytes;
+      if (!writes_state(node.kind)) continue;
+      for (const ValueId cache : node.outputs) {
+        for (const DeviceBytes& entry : bytes(cache)) {
+          peak_[index_of(entry.device)].kv_cache += entry.bytes;
+        }
+      }
     }
     return std::move(peak_);
   }

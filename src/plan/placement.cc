@@ -107,6 +107,9 @@ std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::
       break;
     case kv_append:
     case attention:
+    case score_slice:
+    case attend_scores:
+    case merge:
     case add:
     case activation:
     case slice:

@@ -15,7 +15,9 @@ constexpr std::array kRoleNames = {
     std::pair{Role::q, std::string_view("q")},
     std::pair{Role::k, std::string_view("k")},
     std::pair{Role::v, std::string_view("v")},
-    std::pair{Role::kv_cache, std::string_view("kv_cache")},
+    std::pair{Role::k_cache, std::string_view("k_cache")},
+    std::pair{Role::v_cache, std::string_view("v_cache")},
+    std::pair{Role::scores, std::string_view("scores")},
     std::pair{Role::attention, std::string_view("attention")},
     std::pair{Role::attn_branch, std::string_view("attn_branch")},
     std::pair{Role::ffn_branch, std::string_view("ffn_branch")},
@@ -34,6 +36,9 @@ constexpr std::array kOpNames = {
     std::pair{OpKind::rope, std::string_view("rope")},
     std::pair{OpKind::kv_append, std::string_view("kv_append")},
     std::pair{OpKind::attention, std::string_view("attention")},
+    std::pair{OpKind::score_slice, std::string_view("score_slice")},
+    std::pair{OpKind::attend_scores, std::string_view("attend_scores")},
+    std::pair{OpKind::merge, std::string_view("merge")},
     std::pair{OpKind::o_proj, std::string_view("o_proj")},
     std::pair{OpKind::add, std::string_view("add")},
     std::pair{OpKind::ffn_norm, std::string_view("ffn_norm")},
@@ -110,6 +115,9 @@ Queue queue_of(OpKind kind) {
     case rope:
     case kv_append:
     case attention:
+    case score_slice:
+    case attend_scores:
+    case merge:
     case o_proj:
     case add:
     case ffn_norm:
@@ -134,6 +142,10 @@ Queue queue_of(OpKind kind) {
   CHECK(false, "unknown op");
 }
 
+bool is_cache(Role role) { return role == Role::k_cache || role == Role::v_cache; }
+
+bool writes_state(OpKind kind) { return kind == OpKind::kv_append || kind == OpKind::kv_copy; }
+
 OpClass class_of(OpKind kind) {
   using enum OpKind;
   switch (kind) {
@@ -154,6 +166,9 @@ OpClass class_of(OpKind kind) {
     case lm_head:
       return OpClass::linear;
     case attention:
+    case score_slice:
+    case attend_scores:
+    case merge:
       return OpClass::attention;
     case all_reduce:
     case reduce_scatter:
@@ -206,10 +221,16 @@ TensorShape shape_of(const Plan& plan, const Value& value) {
       shape.heads = model.num_kv_heads;
       shape.dims = model.head_dim;
       break;
-    case kv_cache:
+    case k_cache:
+    case v_cache:
       shape.heads = model.num_kv_heads;
       shape.dims = model.head_dim;
       shape.counts_positions = true;
+      break;
+    case scores:
+      shape.heads = model.num_q_heads;
+      shape.dim_is_positions = true;
+      shape.over_dims = model.head_dim;
       break;
     case attention:
       shape.heads = model.num_q_heads;
@@ -238,7 +259,7 @@ TensorShape shape_of(const Plan& plan, const Value& value) {
   Box& box = shape.domain.box;
   box.request = Range::of(requests.begin, requests.end);
   box.head = constant(shape.heads);
-  box.dim = constant(shape.dims);
+  if (!shape.dim_is_positions) box.dim = constant(shape.dims);
   const bool after_the_layers =
       value.role == final_hidden || value.role == final_normed || value.role == logits;
   if (after_the_layers && plan.logits == LogitsWanted::last) {
@@ -261,7 +282,7 @@ ResolvedBox resolve(const Box& box, const TensorShape& shape, std::int64_t reque
   return {.request = request,
           .token = resolve(box.token, shape.counts_positions ? lengths.kv_len : lengths.q_len),
           .head = resolve(box.head, shape.heads),
-          .dim = resolve(box.dim, shape.dims)};
+          .dim = resolve(box.dim, shape.dim_is_positions ? lengths.kv_len : shape.dims)};
 }
 
 }  // namespace weir

@@ -6,29 +6,28 @@
 // A plan is one step (a prefill chunk or a decode, they differ only in lengths) of a batch of
 // requests, as a DAG of nodes.
 //
-//   Value   one logical tensor in one layout: "the residual of layer 3, whole on devices 0..7".
-//   Written by exactly one node.
-//           A device's part of a value is one buffer per distinct box that the layout gives it,
-//           rows ordered by request, then token; row contents ordered by head, then dim.
-//   Node    one op. A compute node is a bundle of independent tasks, one per device that holds a
-//   piece of its outputs; a
-//           task reads only its own device's buffers, and for each output box the input boxes that
-//           the op's rule names (node_rules.h). A communication node is joint: its output is the
-//           same logical tensor as its input, held as the output's layout says; `sum` and `softmax`
-//           partials that meet are added or merged on the way. All members take part, which are the
-//           devices of its inputs and outputs.
-//   Queue   each device has one for compute and one for communication: the order in which it does
-//   its nodes. A task may
-//           start when its predecessor in its queue is done and its inputs are there; nothing else
-//           orders anything.
-//   State   the KV cache of a layer is a value too: `kv_append` turns the cache before the step
-//   into the cache after it.
-//           What a device holds of it stays there from step to step, as weights do. Positions are
-//           absolute.
-//   Length  q_len (new tokens) and kv_len (tokens attended, the new ones included) of every request
-//   are not in a plan.
-//           They are bound when it is read (`StepLengths`), within the plan's `limits`. Nor are
-//           there seconds.
+// Value: one logical tensor in one layout: "the residual of layer 3, whole on devices 0..7".
+//   Written by exactly one node. A device's part of a value is one buffer per distinct box that the
+//   layout gives it, rows ordered by request, then token; row contents ordered by head, then dim.
+//
+// Node: one op. A compute node is a bundle of independent tasks, one per device that holds a piece
+//   of its outputs; a task reads only its own device's buffers, and for each output box the input
+//   boxes that the op's rule names (locality.h). A communication node is joint: its output is the
+//   same logical tensor as its input, held as the output's layout says; `sum` and `softmax`
+//   partials that meet are added or merged on the way. Its members are the devices of its inputs
+//   and outputs.
+//
+// Queue: each device has one for compute and one for communication: the order in which it does its
+//   nodes. A task may start when its predecessor in its queue is done and its inputs are there;
+//   nothing else orders anything.
+//
+// State: the K and V caches of a layer are values too: `kv_append` or `kv_copy` turns the caches
+//   before the step into those after it. What a device holds of them stays there from step to step,
+//   as weights do. Positions are absolute. (A `copy` of a cache is a passing value like any.)
+//
+// Length: q_len (new tokens) and kv_len (tokens attended, the new ones included) of every request
+//   are not in a plan. They are bound when it is read (`StepLengths`), within the plan's `limits`.
+//   Nor are there seconds.
 //
 // Head dimensions are counted in rotary-pair order: dimensions 2i and 2i + 1 are the pair that RoPE
 // rotates together (checkpoints keep them rotary_dim / 2 apart); dimensions beyond rotary_dim
@@ -56,7 +55,9 @@ enum class Role : std::uint8_t {
   q,             // [q_len, N, D]
   k,             // [q_len, G, D]
   v,             // [q_len, G, D]
-  kv_cache,      // [kv_len, G, D], K and V both
+  k_cache,       // [kv_len, G, D]
+  v_cache,       // [kv_len, G, D]
+  scores,        // [q_len, N, kv_len]
   attention,     // [q_len, N, D]; a softmax partial carries an lse [q_len, N] beside it
   attn_branch,   // [q_len, 1, H]: what attention adds to the residual
   ffn_branch,    // [q_len, 1, H]: what the FFN adds
@@ -70,22 +71,26 @@ enum class Role : std::uint8_t {
 
 enum class OpKind : std::uint8_t {
   // Compute. Inputs -> outputs, by role.
-  embed,       // token ids of the step -> residual
-  attn_norm,   // residual -> normed
-  qkv_proj,    // normed -> q, k, v
-  rope,        // q, k -> q, k; q/k norms first where the model has them
-  kv_append,   // k, v, kv_cache before -> kv_cache after; every device appends what it has computed
-               // itself
-  attention,   // q, kv_cache -> attention
-  o_proj,      // attention -> attn_branch
-  add,         // residual, a branch -> residual
-  ffn_norm,    // residual -> normed
-  ffn_up,      // normed -> up, or gate and up
-  activation,  // up, or gate and up -> ffn_hidden
-  ffn_down,    // ffn_hidden -> ffn_branch
-  slice,       // a value -> the same value, every device keeping a part of what it holds
-  final_norm,  // final_hidden -> final_normed
-  lm_head,     // final_normed -> logits
+  embed,      // token ids of the step -> residual
+  attn_norm,  // residual -> normed
+  qkv_proj,   // normed -> q, k, v
+  rope,       // q, k -> q, k; q/k norms first where the model has them
+  kv_append,  // k, v, k_cache, v_cache before -> k_cache, v_cache after; every device appends what
+              // it
+              // has computed itself
+  attention,  // q, k_cache, v_cache -> attention
+  score_slice,    // q, k_cache -> scores: products over a slice of the head dimension
+  attend_scores,  // scores, v_cache -> attention: softmax of complete scores times V
+  merge,          // attention, attention -> attention: of disjoint key ranges, on one device
+  o_proj,         // attention -> attn_branch
+  add,            // residual, a branch -> residual
+  ffn_norm,       // residual -> normed
+  ffn_up,         // normed -> up, or gate and up
+  activation,     // up, or gate and up -> ffn_hidden
+  ffn_down,       // ffn_hidden -> ffn_branch
+  slice,          // a value -> the same value, every device keeping a part of what it holds
+  final_norm,     // final_hidden -> final_normed
+  lm_head,        // final_normed -> logits
   // Communication: a value -> the same value in another layout.
   all_reduce,
   reduce_scatter,
@@ -95,8 +100,9 @@ enum class OpKind : std::uint8_t {
   gather,
   reduce,
   copy,     // Point-to-point copies of box intersections: whatever is not one of the above.
-  kv_copy,  // k, v, kv_cache before -> kv_cache after, where devices get K and V that others
-            // computed or hold.
+  kv_copy,  // k, v, k_cache, v_cache before -> k_cache, v_cache after, where devices get K and V
+            // that
+            // others have computed or hold.
 };
 
 enum class Queue : std::uint8_t { compute, comm };
@@ -106,7 +112,7 @@ enum class LogitsWanted : std::uint8_t { none, last, all };
 
 struct Value {
   Role role = Role::residual;
-  std::int32_t layer = -1;  // -1: before the first or after the last layer.
+  std::int32_t layer = -1;  // -1: the embedding. The logits count to the last layer.
   std::int32_t microbatch = 0;
   LayoutId layout{};
   DType dtype = DType::f32;
@@ -182,6 +188,10 @@ struct Plan {
 [[nodiscard]] std::vector<std::string_view> role_names();
 [[nodiscard]] std::vector<std::string_view> op_kind_names();
 [[nodiscard]] Queue queue_of(OpKind kind);
+// k_cache and v_cache.
+[[nodiscard]] bool is_cache(Role role);
+// kv_append and kv_copy: their outputs are the caches that outlive the step.
+[[nodiscard]] bool writes_state(OpKind kind);
 
 // Classes in which times and bytes are reported.
 enum class OpClass : std::uint8_t { attention, linear, elementwise, communication };
@@ -196,6 +206,7 @@ struct TensorShape {
   std::int64_t dims = 1;        // Extents of the constant axes, of box
   std::int64_t over_heads = 1;  // and of over.
   std::int64_t over_dims = 1;
+  bool dim_is_positions = false;  // The dim axis has the extent kv_len (scores).
   bool counts_positions = false;  // The token axis counts kv_len positions, not q_len new tokens.
   bool over_counts_positions =
       false;  // The token axis of `over` counts positions (softmax partials).

@@ -213,10 +213,11 @@ class DotWriter {
     for (const ValueId value : node.inputs) {
       if (producers_[index_of(value)]) continue;
       // The cache before the step, or a value that a broken plan never writes.
-      const bool cache = plan_.at(value).role == Role::kv_cache;
+      const Role role = plan_.at(value).role;
+      const bool cache = is_cache(role);
       if (cache || !options_.device) {
-        const std::string label =
-            cache ? "KV cache" : fmt::format("{}: never written", to_string(plan_.at(value).role));
+        const std::string label = cache ? (role == Role::k_cache ? "K cache" : "V cache")
+                                        : fmt::format("{}: never written", to_string(role));
         write_source(fmt::format("v{}", index_of(value)), label, cache ? "cylinder" : "plain");
         text_ += fmt::format("    v{} -> n{} [label=\"{}\"];\n", index_of(value), index_of(id),
                              tensor_text(value));

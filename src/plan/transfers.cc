@@ -1,6 +1,8 @@
 #include "plan/transfers.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <span>
 
 #include "base/check.h"
@@ -40,9 +42,14 @@ class TransferList {
       : plan_(plan), node_(node), lengths_(lengths) {}
 
   std::vector<Transfer> run() {
-    const Value& output = plan_.at(node_.outputs[0]);
-    const TensorShape shape = shape_of(plan_, output);
-    const std::vector<Buffer> targets = buffers_of(plan_.layout_of(node_.outputs[0]));
+    for (output_ = 0; output_ < node_.outputs.size(); ++output_) fill_output();
+    return std::move(transfers_);
+  }
+
+ private:
+  void fill_output() {
+    const TensorShape shape = shape_of(plan_, plan_.at(node_.outputs[output_]));
+    const std::vector<Buffer> targets = buffers_of(plan_.layout_of(node_.outputs[output_]));
     for (std::uint32_t target = 0; target < targets.size(); ++target) {
       const Interval requests = requests_of(targets[target].box, plan_.batch_size());
       for (std::int64_t request = requests.begin; request < requests.end; ++request) {
@@ -52,14 +59,12 @@ class TransferList {
         if (node_.kind == OpKind::kv_copy) {
           fill_cache(target, targets[target].device, wanted, lengths);
         } else {
-          fill(target, targets[target].device, wanted, sources_of(0, request, 0));
+          fill(target, targets[target], wanted, sources_of(0, request, 0));
         }
       }
     }
-    return std::move(transfers_);
   }
 
- private:
   // `shift` is added to token coordinates: new tokens become positions.
   std::vector<Source> sources_of(std::uint32_t input, std::int64_t request, std::int64_t shift) {
     if (buffers_.size() <= input) buffers_.resize(input + 1);
@@ -79,7 +84,8 @@ class TransferList {
   }
 
   void add(std::uint32_t target, DeviceId to, const Source& source, const ResolvedBox& box) {
-    transfers_.push_back({.input = source.input,
+    transfers_.push_back({.output = output_,
+                          .input = source.input,
                           .source = source.buffer,
                           .target = target,
                           .from = source.device,
@@ -87,21 +93,38 @@ class TransferList {
                           .box = box});
   }
 
-  void fill(std::uint32_t target, DeviceId to, const ResolvedBox& wanted,
+  void fill(std::uint32_t target, const Buffer& buffer, const ResolvedBox& wanted,
             const std::vector<Source>& sources) {
-    if (plan_.layout_of(node_.inputs[0]).kind == LayoutKind::whole) {
-      fill_whole(target, to, wanted, sources);
+    const Layout& from = plan_.layout_of(node_.inputs[0]);
+    if (from.kind == LayoutKind::whole) {
+      fill_whole(target, buffer.device, wanted, sources);
       return;
     }
+    const Layout& to = plan_.layout_of(node_.outputs[0]);
     for (const Source& source : sources) {
       const ResolvedBox part = intersect(source.box, wanted);
-      if (part.elements() > 0) add(target, to, source, part);
+      if (part.elements() == 0) continue;
+      const bool wants_it =
+          to.kind == LayoutKind::whole || holds_terms(to, buffer, from, buffers_[0][source.buffer]);
+      if (wants_it) add(target, buffer.device, source, part);
     }
   }
 
+  // Does the target's list of terms name all terms of the source?
+  static bool holds_terms(const Layout& to, const Buffer& target, const Layout& from,
+                          const Buffer& source) {
+    return std::ranges::all_of(from.pieces, [&](const Piece& term) {
+      if (term.device != source.device || term.box != source.box) return true;
+      return std::ranges::any_of(to.pieces, [&](const Piece& wanted) {
+        return wanted.device == target.device && wanted.box == target.box &&
+               wanted.over == term.over;
+      });
+    });
+  }
+
+  // `filled`: parts that need nothing.
   void fill_whole(std::uint32_t target, DeviceId to, const ResolvedBox& wanted,
-                  const std::vector<Source>& sources) {
-    std::vector<ResolvedBox> filled;
+                  const std::vector<Source>& sources, std::vector<ResolvedBox> filled = {}) {
     const auto take = [&](const Source& source) {
       const ResolvedBox part = intersect(source.box, wanted);
       if (part.elements() == 0) return;
@@ -113,33 +136,52 @@ class TransferList {
     for (const Source& source : sources) {
       if (source.device == to) take(source);
     }
-    for (std::size_t i = 0; i < sources.size(); ++i) {
+    // Large parts first, so that whole replicas come before slices of them.
+    std::vector<const Source*> others;
+    for (const Source& source : sources) {
+      if (source.device != to) others.push_back(&source);
+    }
+    std::ranges::stable_sort(others, std::greater<>{}, [&](const Source* source) {
+      return intersect(source->box, wanted).elements();
+    });
+    for (const Source* source : others) {
       // The replicas of this part; the receiver's id says whose turn it is.
       std::vector<const Source*> replicas;
-      for (const Source& other : sources) {
-        if (other.box == sources[i].box && other.device != to) replicas.push_back(&other);
-      }
-      if (!replicas.empty()) take(*replicas[index_of(to) % replicas.size()]);
+      std::ranges::copy_if(others, std::back_inserter(replicas),
+                           [&](const Source* other) { return other->box == source->box; });
+      take(*replicas[index_of(to) % replicas.size()]);
     }
   }
 
-  // New positions come from k and v, earlier ones that this device does not hold from the cache
-  // before.
+  // New positions come from what was projected, earlier ones that this device does not hold from
+  // the cache before: inputs 0 and 2 for K, 1 and 3 for V.
   void fill_cache(std::uint32_t target, DeviceId to, const ResolvedBox& wanted,
                   RequestLengths lengths) {
     const std::int64_t past = lengths.kv_len - lengths.q_len;
     ResolvedBox fresh = wanted;
     fresh.token = weir::intersect(wanted.token, {.begin = past, .end = lengths.kv_len});
-    if (fresh.elements() > 0) fill_whole(target, to, fresh, sources_of(0, wanted.request, past));
+    if (fresh.elements() > 0) {
+      fill_whole(target, to, fresh, sources_of(output_, wanted.request, past));
+    }
     ResolvedBox earlier = wanted;
     earlier.token = weir::intersect(wanted.token, {.begin = 0, .end = past});
-    if (earlier.elements() > 0) fill_whole(target, to, earlier, sources_of(2, wanted.request, 0));
+    if (earlier.elements() == 0) return;
+    const std::vector<Source> sources = sources_of(2 + output_, wanted.request, 0);
+    // What lies on the device in the same heads and dims stays where it is.
+    std::vector<ResolvedBox> kept;
+    for (const Source& source : sources) {
+      const bool stays =
+          source.device == to && source.box.head == wanted.head && source.box.dim == wanted.dim;
+      if (stays) kept.push_back(intersect(source.box, earlier));
+    }
+    fill_whole(target, to, earlier, sources, std::move(kept));
   }
 
   const Plan& plan_;
   const Node& node_;
   const StepLengths& lengths_;
   std::vector<std::vector<Buffer>> buffers_;  // By input.
+  std::uint32_t output_ = 0;
   std::vector<Transfer> transfers_;
 };
 
@@ -167,11 +209,39 @@ std::vector<Transfer> transfers_of(const Plan& plan, NodeId node, const StepLeng
   return TransferList(plan, plan.at(node), lengths).run();
 }
 
+std::vector<std::vector<DeviceId>> partners_of(const Plan& plan, NodeId id,
+                                               const StepLengths& lengths) {
+  const Node& node = plan.at(id);
+  const std::vector<DeviceId>& members = plan.at(node.devices);
+  std::vector<std::vector<DeviceId>> partners;
+  for (const DeviceId member : members) partners.push_back({member});
+  const auto join = [&](DeviceId member, DeviceId partner) {
+    auto& known = partners[static_cast<std::size_t>(std::ranges::lower_bound(members, member) -
+                                                    members.begin())];
+    const auto place = std::ranges::lower_bound(known, partner);
+    if (place == known.end() || *place != partner) known.insert(place, partner);
+  };
+  // Sums are reduced in parts and handed round: everybody waits for everybody, whatever the parts.
+  if (node.kind == OpKind::all_reduce && plan.layout_of(node.inputs[0]).kind == LayoutKind::sum) {
+    const RedistributionPlan movement =
+        classify(plan.layout_of(node.inputs[0]), plan.layout_of(node.outputs[0]));
+    for (const CollectiveGroup& group : movement.groups) {
+      for (const DeviceId member : group.members) {
+        for (const DeviceId partner : group.members) join(member, partner);
+      }
+    }
+    return partners;
+  }
+  for (const Transfer& transfer : transfers_of(plan, id, lengths)) {
+    join(transfer.from, transfer.to);
+    join(transfer.to, transfer.from);
+  }
+  return partners;
+}
+
 std::int64_t bytes_of(const Plan& plan, const Node& node, const Transfer& transfer) {
   const Value& value = plan.at(node.inputs[transfer.input]);
-  if (node.kind == OpKind::kv_copy) return 2 * transfer.box.elements() * size_in_bytes(value.dtype);
   std::int64_t bytes = transfer.box.elements() * size_in_bytes(value.dtype);
-  if (value.role == Role::kv_cache) bytes *= 2;
   if (plan.layout_of(node.inputs[0]).kind == LayoutKind::softmax) {
     bytes += transfer.box.token.size() * transfer.box.head.size() * size_in_bytes(DType::f32);
   }
@@ -183,7 +253,7 @@ std::int64_t bytes_sent(const Plan& plan, NodeId id, const StepLengths& lengths)
   if (queue_of(node.kind) == Queue::compute) return 0;
   std::int64_t bytes = 0;
   using enum OpKind;
-  if (node.kind == copy || node.kind == kv_copy || node.kind == all_to_all) {
+  if (node.kind == copy || node.kind == kv_copy || node.kind == all_to_all || node.kind == gather) {
     for (const Transfer& transfer : transfers_of(plan, id, lengths)) {
       if (transfer.from != transfer.to) bytes += bytes_of(plan, node, transfer);
     }

@@ -13,7 +13,8 @@ namespace weir {
 // A part of one request's tensor, from a buffer of an input to a buffer of the output (indices into
 // buffers_of()).
 struct Transfer {
-  std::uint32_t input = 0;   // Which of the node's inputs.
+  std::uint32_t output = 0;  // Which of the node's outputs it goes to,
+  std::uint32_t input = 0;   // and from which of its inputs.
   std::uint32_t source = 0;  // Buffer of that input's layout.
   std::uint32_t target = 0;  // Buffer of the output's layout.
   DeviceId from{};
@@ -26,17 +27,24 @@ struct Transfer {
 // For a slice or a communication node. Every part of every output buffer is covered: once by whole
 // sources (overlapping replicas may send some of it twice), once per partial term by partial ones,
 // in the order in which terms are to be folded. Sources on the same device are preferred; replicas
-// elsewhere are spread by the receiver's id. kv_copy: input 0 stands for k and v together, input 2
-// for the cache before.
+// elsewhere are spread by the receiver's id. From partial to partial layouts, a target takes the
+// terms that it says it holds.
 [[nodiscard]] std::vector<Transfer> transfers_of(const Plan& plan, NodeId node,
                                                  const StepLengths& lengths);
+
+// The members of a communication node that work together at these lengths: for each member, in the
+// order of the node's group, itself and those that it sends data to or receives data from,
+// ascending. Neither can finish before the other has come, whereas members that exchange nothing do
+// not wait for each other, as the pairs of a copy between two pipeline stages.
+[[nodiscard]] std::vector<std::vector<DeviceId>> partners_of(const Plan& plan, NodeId node,
+                                                             const StepLengths& lengths);
 
 // Bytes that a transfer carries (softmax partials with their lse; K and V both).
 [[nodiscard]] std::int64_t bytes_of(const Plan& plan, const Node& node, const Transfer& transfer);
 
 // Bytes that the node moves between different devices, all members together. Collectives count what
 // the standard bandwidth-optimal algorithm sends: all_reduce 2 (n-1) S, reduce_scatter, all_gather,
-// broadcast, gather and reduce (n-1) S for a group of n that holds S bytes together; all_to_all and
+// broadcast and reduce (n-1) S for a group of n that holds S bytes together; all_to_all, gather and
 // copies what really crosses.
 [[nodiscard]] std::int64_t bytes_sent(const Plan& plan, NodeId node, const StepLengths& lengths);
 

@@ -4,12 +4,15 @@
 #include <map>
 #include <optional>
 #include <queue>
+#include <ranges>
 #include <set>
 #include <tuple>
+#include <unordered_map>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "plan/dataflow.h"
 #include "plan/locality.h"
 
 namespace weir {
@@ -17,18 +20,7 @@ namespace {
 
 // So that a wholly wrong plan is reported in bounded space.
 constexpr std::size_t kMostProblems = 1000;
-
-std::string name_of(const Plan& plan, NodeId id) {
-  const Node& node = plan.at(id);
-  return fmt::format("node {} ({}, layer {}, microbatch {})", index_of(id), to_string(node.kind),
-                     node.layer, node.microbatch);
-}
-
-std::string name_of(const Plan& plan, ValueId id) {
-  const Value& value = plan.at(id);
-  return fmt::format("value {} ({}, layer {}, microbatch {})", index_of(id), to_string(value.role),
-                     value.layer, value.microbatch);
-}
+constexpr std::size_t kMostNamedInCycle = 12;
 
 // The checks, each assuming that the earlier ones found nothing.
 class Validator {
@@ -42,10 +34,11 @@ class Validator {
 
   bool run() {
     using Check = void (Validator::*)();
-    constexpr Check kChecks[] = {
-        &Validator::check_tables,  &Validator::check_signatures, &Validator::check_edges,
-        &Validator::check_layouts, &Validator::check_locality,   &Validator::check_queues,
-        &Validator::check_layers,  &Validator::check_order,      &Validator::check_memory};
+    constexpr Check kChecks[] = {&Validator::check_tables,       &Validator::check_signatures,
+                                 &Validator::check_edges,        &Validator::check_layouts,
+                                 &Validator::check_completeness, &Validator::check_locality,
+                                 &Validator::check_queues,       &Validator::check_order,
+                                 &Validator::check_dataflow,     &Validator::check_memory};
     for (const Check check : kChecks) {
       (this->*check)();
       if (!problems.empty()) return false;
@@ -75,7 +68,9 @@ class Validator {
       }
       next_request = requests.end;
     }
-    if (plan_.microbatches.empty() || next_request != plan_.batch_size()) {
+    if (plan_.microbatches.empty()) {
+      problem("microbatches: found none, allowed at least 1");
+    } else if (next_request != plan_.batch_size()) {
       problem(fmt::format("microbatches: cover {} requests, allowed {}", next_request,
                           plan_.batch_size()));
     }
@@ -91,8 +86,10 @@ class Validator {
       for (const Piece& piece : plan_.layouts[i].pieces) {
         if (!in_table(piece.device, plan_.devices))
           missing_device(fmt::format("layout {}", i), piece.device);
+        check_bounds(i, piece);
       }
       if (plan_.layouts[i].pieces.empty()) problem(fmt::format("layout {}: found no pieces", i));
+      check_repetition(i);
     }
     for (std::size_t i = 0; i < plan_.groups.size(); ++i) {
       const auto& group = plan_.groups[i];
@@ -136,7 +133,37 @@ class Validator {
                         static_cast<std::int64_t>(plan_.devices.size()) - 1));
   }
 
-  // Ops have the inputs and outputs of their kind, in their own layer and microbatch.
+  // A piece that is there twice would be computed twice.
+  void check_repetition(std::size_t layout) {
+    const std::vector<Piece>& pieces = plan_.layouts[layout].pieces;
+    std::unordered_multimap<std::size_t, std::size_t> earlier;  // Hash -> piece.
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      const std::size_t hash = hash_of({.kind = LayoutKind::whole, .pieces = {pieces[i]}});
+      const auto [begin, end] = earlier.equal_range(hash);
+      const auto same =
+          std::find_if(begin, end, [&](const auto& e) { return pieces[e.second] == pieces[i]; });
+      if (same != end) {
+        problem(fmt::format("layout {}: piece {} repeats piece {}", layout, i, same->second));
+      } else {
+        earlier.emplace(hash, i);
+      }
+    }
+  }
+
+  void check_bounds(std::size_t layout, const Piece& piece) {
+    for (const Box* box : {&piece.box, &piece.over}) {
+      for (const Axis axis : kAllAxes) {
+        for (const Bound bound : {(*box)[axis].begin, (*box)[axis].end}) {
+          if (bound.parts >= 1 && bound.index >= 0 && bound.index <= bound.parts) continue;
+          problem(fmt::format("layout {}: found a {} bound at part {} of {}, allowed 0..parts",
+                              layout, to_string(axis), bound.index, bound.parts));
+        }
+      }
+    }
+  }
+
+  // Ops have the inputs and outputs of their kind, in their own microbatch, and write in their own
+  // layer.
   void check_signatures() {
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
       const Node& node = plan_.nodes[i];
@@ -151,6 +178,21 @@ class Validator {
                                 name_of(plan_, static_cast<NodeId>(i)), name_of(plan_, id)));
           }
         }
+      }
+      for (const ValueId id : node.outputs) {
+        if (plan_.at(id).layer != node.layer) {
+          problem(fmt::format("{}: {} belongs to another layer",
+                              name_of(plan_, static_cast<NodeId>(i)), name_of(plan_, id)));
+        }
+      }
+    }
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      const Value& value = plan_.values[i];
+      const DType allowed = is_cache(value.role) ? plan_.kv_dtype : plan_.activation_dtype;
+      if (value.dtype != allowed) {
+        problem(fmt::format("{}: found dtype {}, allowed {}",
+                            name_of(plan_, static_cast<ValueId>(i)), to_string(value.dtype),
+                            to_string(allowed)));
       }
     }
   }
@@ -170,8 +212,8 @@ class Validator {
     return place->second;
   }
 
-  // Every value is written once and read; the cache before the step has no writer, logits and the
-  // cache after no reader.
+  // Every value is written once and read; the cache before the step has no writer, the logits and
+  // the cache after it need no reader.
   void check_edges() {
     const auto none = static_cast<NodeId>(plan_.nodes.size());
     producers.assign(plan_.values.size(), none);
@@ -191,10 +233,10 @@ class Validator {
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       const auto id = static_cast<ValueId>(i);
       const Role role = plan_.values[i].role;
-      if (producers[i] == none && role != Role::kv_cache)
+      if (producers[i] == none && !is_cache(role))
         problem(fmt::format("{}: nothing writes it", name_of(plan_, id)));
       const bool may_be_last =
-          role == Role::logits || role == Role::kv_cache ||
+          role == Role::logits || (is_cache(role) && producers[i] != none) ||
           (role == Role::residual && plan_.logits == LogitsWanted::none && is_last_residual(i));
       if (!read[i] && !may_be_last)
         problem(fmt::format("{}: dangling, nothing reads it", name_of(plan_, id)));
@@ -214,13 +256,12 @@ class Validator {
       const Value& value = plan_.values[i];
       if (!checked.emplace(value.layout, value.role, value.microbatch).second) continue;
       const Layout& layout = plan_.layouts[index_of(value.layout)];
-      const TensorShape shape = shape_of(plan_, value);
-      for (const std::string& text : problems_of(layout, shape.domain)) {
+      for (const std::string& text : problems_of(layout, domain_of(value, layout))) {
         problem(fmt::format("{}, layout {} ({}): {}", name_of(plan_, static_cast<ValueId>(i)),
                             index_of(value.layout), to_string(layout.kind), text));
       }
       const bool may_be_sum = value.role == Role::attn_branch || value.role == Role::ffn_branch ||
-                              value.role == Role::residual;
+                              value.role == Role::residual || value.role == Role::scores;
       if ((layout.kind == LayoutKind::sum && !may_be_sum) ||
           (layout.kind == LayoutKind::softmax && value.role != Role::attention)) {
         problem(fmt::format("{}: a {} cannot be held as {} partials",
@@ -230,46 +271,74 @@ class Validator {
     }
   }
 
-  // Compute nodes are where their outputs are, communication nodes where their inputs and outputs
-  // are, and all find there what they need. Nodes of equal kind and layouts are alike.
-  void check_locality() {
-    std::map<std::pair<OpKind, std::vector<std::pair<LayoutId, Role>>>,
-             std::pair<std::vector<std::string>, GroupId>>
-        known;
+  // What the layout must cover. Rounds of attention cover a part of the keys each: scores one range
+  // of them, partial attention any ranges; that nothing is missing is checked where they are
+  // gathered up (check_completeness) or merged (locality.h).
+  [[nodiscard]] LayoutDomain domain_of(const Value& value, const Layout& layout) const {
+    LayoutDomain domain = shape_of(plan_, value).domain;
+    if (value.role == Role::scores) domain.box.dim = layout.pieces.front().box.dim;
+    domain.gaps_allowed = value.role == Role::attention && layout.kind == LayoutKind::softmax;
+    return domain;
+  }
+
+  // Partial attention that becomes whole has attended to all keys.
+  void check_completeness() {
+    std::set<std::pair<LayoutId, std::int32_t>> checked;
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
       const Node& node = plan_.nodes[i];
-      std::vector<std::pair<LayoutId, Role>> layouts;
-      for (const auto* ids : {&node.inputs, &node.outputs}) {
-        for (const ValueId id : *ids) layouts.emplace_back(plan_.at(id).layout, plan_.at(id).role);
-      }
-      const auto [place, added] = known.try_emplace({node.kind, std::move(layouts)});
-      auto& [found, group] = place->second;
-      if (added) {
-        found = locality_problems(plan_, node);
-        group = node.devices;
-        check_members(static_cast<NodeId>(i), found);
-      } else if (plan_.at(group) != plan_.at(node.devices)) {
-        problem(fmt::format("{}: stands on other devices than its layouts say",
-                            name_of(plan_, static_cast<NodeId>(i))));
-      }
-      for (const std::string& text : found)
+      if (queue_of(node.kind) != Queue::comm || writes_state(node.kind)) continue;
+      const Value& value = plan_.at(node.inputs[0]);
+      const Layout& layout = plan_.layout_of(node.inputs[0]);
+      const bool gathers_up = layout.kind == LayoutKind::softmax &&
+                              plan_.layout_of(node.outputs[0]).kind == LayoutKind::whole;
+      if (!gathers_up || !checked.emplace(value.layout, value.microbatch).second) continue;
+      for (const std::string& text : problems_of(layout, shape_of(plan_, value).domain)) {
         problem(fmt::format("{}: {}", name_of(plan_, static_cast<NodeId>(i)), text));
+      }
     }
   }
 
-  void check_members(NodeId id, std::vector<std::string>& found) const {
-    const Node& node = plan_.at(id);
-    std::set<DeviceId> expected;
+  // Compute nodes are where their outputs are, communication nodes where their inputs and outputs
+  // are, and all find there what they need. Nodes of equal kind and layouts are alike.
+  void check_locality() {
+    struct Findings {
+      std::vector<std::string> problems;
+      std::vector<DeviceId> members;
+    };
+    std::map<std::pair<OpKind, std::vector<std::pair<LayoutId, Role>>>, Findings> known;
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const auto id = static_cast<NodeId>(i);
+      const Node& node = plan_.nodes[i];
+      std::vector<std::pair<LayoutId, Role>> layouts;
+      for (const auto* ids : {&node.inputs, &node.outputs}) {
+        for (const ValueId value : *ids)
+          layouts.emplace_back(plan_.at(value).layout, plan_.at(value).role);
+      }
+      const auto [place, added] = known.try_emplace({node.kind, std::move(layouts)});
+      Findings& findings = place->second;
+      if (added) findings = {locality_problems(plan_, node), members_of(node)};
+      if (findings.members != plan_.at(node.devices)) {
+        problem(
+            fmt::format("{}: stands on other devices than its layouts say", name_of(plan_, id)));
+      }
+      for (const std::string& text : findings.problems)
+        problem(fmt::format("{}: {}", name_of(plan_, id), text));
+    }
+  }
+
+  // The devices of the node's outputs and, where it communicates, of its inputs.
+  [[nodiscard]] std::vector<DeviceId> members_of(const Node& node) const {
+    std::vector<DeviceId> members;
     const auto add_devices = [&](const std::vector<ValueId>& values) {
       for (const ValueId value : values) {
-        for (const Piece& piece : plan_.layout_of(value).pieces) expected.insert(piece.device);
+        for (const Piece& piece : plan_.layout_of(value).pieces) members.push_back(piece.device);
       }
     };
     add_devices(node.outputs);
     if (queue_of(node.kind) == Queue::comm) add_devices(node.inputs);
-    if (!std::ranges::equal(expected, plan_.at(node.devices))) {
-      found.push_back("stands on other devices than its layouts say");
-    }
+    std::ranges::sort(members);
+    members.erase(std::unique(members.begin(), members.end()), members.end());
+    return members;
   }
 
   // Each node once in the right queue of each of its devices, and nowhere else.
@@ -309,61 +378,6 @@ class Validator {
       if (listed[i] < members) {
         problem(fmt::format("{}: unmatched, queued on {} of its {} devices",
                             name_of(plan_, static_cast<NodeId>(i)), listed[i], members));
-      }
-    }
-  }
-
-  // From the embedding to the logits, every layer of every microbatch has its ops once and its two
-  // residual additions.
-  void check_layers() {
-    using enum OpKind;
-    const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
-    constexpr OpKind kOnce[] = {attn_norm, qkv_proj, rope,       attention, o_proj,
-                                ffn_norm,  ffn_up,   activation, ffn_down};
-    std::map<OpKind, std::vector<std::uint32_t>> counts;  // By microbatch * layers + layer.
-    std::vector<std::uint32_t> appends(plan_.microbatches.size() * layers, 0);
-    for (const Node& node : plan_.nodes) {
-      if (node.layer < 0) continue;
-      const std::size_t slot =
-          static_cast<std::size_t>(node.microbatch) * layers + static_cast<std::size_t>(node.layer);
-      if (node.kind == kv_append || node.kind == kv_copy) {
-        ++appends[slot];
-        continue;
-      }
-      auto& of_kind = counts[node.kind];
-      if (of_kind.empty()) of_kind.assign(plan_.microbatches.size() * layers, 0);
-      ++of_kind[slot];
-    }
-    const auto expect = [&](const std::vector<std::uint32_t>& found, std::string_view what,
-                            std::uint32_t wanted) {
-      for (std::size_t slot = 0; slot < plan_.microbatches.size() * layers; ++slot) {
-        const std::uint32_t count = found.empty() ? 0 : found[slot];
-        if (count != wanted) {
-          problem(fmt::format("layer {} of microbatch {}: found {} {} ops, allowed {}",
-                              slot % layers, slot / layers, count, what, wanted));
-        }
-      }
-    };
-    for (const OpKind kind : kOnce) expect(counts[kind], to_string(kind), 1);
-    expect(counts[add], to_string(add), 2);
-    expect(appends, "kv_append or kv_copy", 1);
-    check_ends();
-  }
-
-  void check_ends() {
-    std::vector<std::uint32_t> embeds(plan_.microbatches.size(), 0);
-    std::vector<std::uint32_t> heads(plan_.microbatches.size(), 0);
-    for (const Node& node : plan_.nodes) {
-      if (node.kind == OpKind::embed) ++embeds[static_cast<std::size_t>(node.microbatch)];
-      if (node.kind == OpKind::lm_head) ++heads[static_cast<std::size_t>(node.microbatch)];
-    }
-    const std::uint32_t wanted_heads = plan_.logits == LogitsWanted::none ? 0 : 1;
-    for (std::size_t i = 0; i < embeds.size(); ++i) {
-      if (embeds[i] != 1)
-        problem(fmt::format("microbatch {}: found {} embed ops, allowed 1", i, embeds[i]));
-      if (heads[i] != wanted_heads) {
-        problem(fmt::format("microbatch {}: found {} lm_head ops, allowed {}", i, heads[i],
-                            wanted_heads));
       }
     }
   }
@@ -415,9 +429,8 @@ class Validator {
     if (order.size() < n) report_cycle(waiting, first, targets);
   }
 
-  // Walks forward inside what is left until a node repeats: every node left has a predecessor left,
-  // so walk backward edges would do as well; successors outside the cycle may end, hence the walk
-  // goes over predecessors.
+  // Every node that is left waits for one that is left too, so going back from any of them leads
+  // into a circle.
   void report_cycle(const std::vector<std::uint32_t>& waiting,
                     const std::vector<std::uint32_t>& first,
                     const std::vector<std::uint32_t>& targets) {
@@ -434,17 +447,27 @@ class Validator {
     }
     for (std::size_t step = 0; step < n; ++step)
       start = predecessor[start];  // Surely on a cycle by now.
-    std::vector<std::string> names;
-    std::size_t node = start;
+    std::vector<std::size_t> circle;
     bool joint = false;
+    std::size_t node = start;
     do {
-      names.push_back(name_of(plan_, static_cast<NodeId>(node)));
+      circle.push_back(node);
       joint = joint || queue_of(plan_.nodes[node].kind) == Queue::comm;
       node = predecessor[node];
-    } while (node != start && names.size() < 12);
-    std::ranges::reverse(names);
+    } while (node != start);
+    std::ranges::reverse(circle);
+    std::ranges::rotate(circle, std::ranges::min_element(circle));
+    std::vector<std::string> names;
+    for (const std::size_t member : circle | std::views::take(kMostNamedInCycle))
+      names.push_back(name_of(plan_, static_cast<NodeId>(member)));
+    if (circle.size() > names.size())
+      names.push_back(fmt::format("{} more", circle.size() - names.size()));
     problem(fmt::format("{}: {} wait for each other in a circle", joint ? "deadlock" : "cycle",
                         fmt::join(names, ", ")));
+  }
+
+  void check_dataflow() {
+    for (std::string& text : dataflow_problems(plan_, producers, order)) problem(std::move(text));
   }
 
   void check_memory() {
@@ -470,12 +493,10 @@ class Validator {
 tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan) {
   Validator validator(plan);
   if (!validator.run()) return tl::unexpected(std::move(validator.problems));
-  ValidPlan valid;
-  valid.producers_ = std::move(validator.producers);
-  valid.order_ = std::move(validator.order);
-  valid.memory_ = std::move(validator.memory);
-  valid.plan_ = std::move(plan);
-  return valid;
+  return ValidPlan({.plan = std::move(plan),
+                    .order = std::move(validator.order),
+                    .producers = std::move(validator.producers),
+                    .memory = std::move(validator.memory)});
 }
 
 }  // namespace weir

@@ -61,7 +61,11 @@ class WorkCount {
     const std::int64_t hidden = plan_.model.hidden_size;
     using enum OpKind;
     if (node_.kind == kv_append) {
-      count_append(piece);
+      count_append(output, piece);
+      return;
+    }
+    if (node_.kind == score_slice || node_.kind == attend_scores) {
+      count_scores(layout, shape, piece);
       return;
     }
     if (node_.kind == attention) {
@@ -112,9 +116,15 @@ class WorkCount {
       case slice:
         work_.read_bytes += out.elements * size;
         break;
+      case merge:
+        work_.flops += 3 * out.elements;
+        work_.read_bytes += 2 * out.elements * size;
+        break;
       case embed:
       case kv_append:
       case attention:
+      case score_slice:
+      case attend_scores:
       case all_reduce:
       case reduce_scatter:
       case all_gather:
@@ -135,12 +145,41 @@ class WorkCount {
            resolve(piece.over.dim, shape.over_dims).size();
   }
 
-  void count_append(const Piece& piece) {
-    const TensorShape shape = shape_of(plan_, plan_.at(node_.inputs[0]));
-    const std::int64_t elements =
-        2 * extent_of(piece.box, shape).elements;  // K and V of the new tokens.
+  void count_append(std::size_t output, const Piece& piece) {
+    const TensorShape shape = shape_of(plan_, plan_.at(node_.inputs[output]));
+    const std::int64_t elements = extent_of(piece.box, shape).elements;  // Of the new tokens.
     work_.read_bytes += elements * size_in_bytes(plan_.activation_dtype);
     work_.kv_bytes += elements * size_in_bytes(plan_.kv_dtype);
+  }
+
+  // One half of a tile each: products of q and a slice of K, or of complete scores and V.
+  void count_scores(const Layout& layout, const TensorShape& shape, const Piece& piece) {
+    const ModelSpec& model = plan_.model;
+    const std::int64_t size = size_in_bytes(plan_.activation_dtype);
+    const bool products = node_.kind == OpKind::score_slice;
+    const Interval requests = requests_of(piece.box, plan_.batch_size());
+    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
+      const RequestLengths lengths = lengths_[static_cast<std::size_t>(request)];
+      const ResolvedBox tile = resolve(piece.box, shape, request, lengths);
+      Interval keys = {.begin = 0, .end = lengths.kv_len};
+      if (products) {
+        keys = tile.dim;
+      } else if (layout.kind == LayoutKind::softmax) {
+        keys = resolve(piece.over.token, lengths.kv_len);
+      }
+      const std::int64_t dims = products && layout.kind == LayoutKind::sum
+                                    ? resolve(piece.over.dim, model.head_dim).size()
+                                : products ? model.head_dim
+                                           : tile.dim.size();
+      const std::int64_t rows = tile.token.size() * tile.head.size();
+      const std::int64_t past = lengths.kv_len - lengths.q_len;
+      const std::int64_t pairs = visible_pairs(tile.token, past, keys, model.sliding_window);
+      work_.flops += 2 * pairs * tile.head.size() * dims;
+      work_.kv_bytes += seen_keys(tile.token, past, keys) * kv_heads_of(model, tile.head).size() *
+                        dims * size_in_bytes(plan_.kv_dtype);
+      work_.read_bytes += rows * (products ? dims : keys.size()) * size;
+      work_.written_bytes += rows * (products ? keys.size() : dims) * size;
+    }
   }
 
   void count_tile(const Value& value, const Layout& layout, const TensorShape& shape,

@@ -1,11 +1,14 @@
 #include "result/paths.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <span>
 #include <tuple>
 
 #include <fmt/format.h>
+
+#include "plan/transfers.h"
 
 namespace weir {
 namespace {
@@ -120,13 +123,64 @@ void for_each_queue_pair(const StepTasks& tasks, const Plan& plan, const Visit& 
   }
 }
 
-SimTime last_arrival(const StepTasks& tasks, TaskIndex first, TaskIndex end) {
-  SimTime last = tasks[first].start;
-  for (TaskIndex i = first; i < end; ++i) last = std::max(last, tasks[i].start);
-  return last;
+// Which tasks begin their work together, and whom they wait for. A unit is a compute task, or those
+// members of a communication that have the same partners; it begins when all it awaits have
+// arrived.
+struct Rendezvous {
+  struct Unit {
+    std::vector<TaskIndex> tasks;
+    std::vector<TaskIndex> awaited;  // The tasks themselves included.
+  };
+  std::vector<Unit> units;
+  std::vector<std::size_t> unit_of;  // By task.
+};
+
+void add_communication(const StepTasks& tasks, TaskIndex first,
+                       const std::vector<std::vector<DeviceId>>& partners, Rendezvous& result) {
+  std::map<std::vector<DeviceId>, std::size_t> known;
+  for (std::size_t member = 0; member < partners.size(); ++member) {
+    const auto [place, added] = known.try_emplace(partners[member], result.units.size());
+    if (added) {
+      auto& unit = result.units.emplace_back();
+      for (const DeviceId partner : partners[member])
+        unit.awaited.push_back(*tasks.find(tasks[first].node, partner));
+    }
+    result.units[place->second].tasks.push_back(first + member);
+    result.unit_of.push_back(place->second);
+  }
 }
 
-std::vector<std::string> problems_of(const StepTasks& tasks, const Plan& plan) {
+// The tasks must be those of the plan.
+Rendezvous rendezvous_of(const StepTasks& tasks, const Plan& plan, const StepLengths& lengths) {
+  Rendezvous result;
+  for (TaskIndex i = 0; i < tasks.size(); i = result.unit_of.size()) {
+    if (is_comm(tasks[i])) {
+      add_communication(tasks, i, partners_of(plan, tasks[i].node, lengths), result);
+    } else {
+      result.unit_of.push_back(result.units.size());
+      result.units.push_back({.tasks = {i}, .awaited = {i}});
+    }
+  }
+  return result;
+}
+
+void check_arrivals(const StepTasks& tasks, const Rendezvous& rendezvous,
+                    std::vector<std::string>& problems) {
+  for (TaskIndex i = 0; i < tasks.size(); ++i) {
+    if (!is_comm(tasks[i])) continue;
+    SimTime arrival = tasks[i].start;
+    for (const TaskIndex partner : rendezvous.units[rendezvous.unit_of[i]].awaited)
+      arrival = std::max(arrival, tasks[partner].start);
+    if (tasks[i].ready >= arrival) continue;
+    problems.push_back(
+        fmt::format("{}: found it ready at {} ns, allowed at least {} ns, when "
+                    "its last partner arrived",
+                    called(tasks[i]), tasks[i].ready.ns, arrival.ns));
+  }
+}
+
+std::vector<std::string> problems_of(const StepTasks& tasks, const Plan& plan,
+                                     const StepLengths& lengths) {
   std::vector<std::string> problems;
   compare_tasks(tasks, plan, problems);
   if (!problems.empty()) return problems;  // Edges are between tasks that are there.
@@ -137,18 +191,7 @@ std::vector<std::string> problems_of(const StepTasks& tasks, const Plan& plan) {
     for (const TaskIndex producer : tasks.producers_of(i))
       check_follows(tasks[i], tasks[producer], "whose output it reads", problems);
   }
-  for (TaskIndex first = 0, end = 0; first < tasks.size(); first = end) {
-    end = tasks.end_of_node(first);
-    if (!is_comm(tasks[first])) continue;
-    const SimTime arrival = last_arrival(tasks, first, end);
-    for (TaskIndex i = first; i < end; ++i) {
-      if (tasks[i].ready >= arrival) continue;
-      problems.push_back(
-          fmt::format("{}: found it ready at {} ns, allowed at least {} ns, when "
-                      "its last member arrived",
-                      called(tasks[i]), tasks[i].ready.ns, arrival.ns));
-    }
-  }
+  check_arrivals(tasks, rendezvous_of(tasks, plan, lengths), problems);
   return problems;
 }
 
@@ -164,67 +207,88 @@ struct TaskEdge {
   TaskIndex to;
 };
 
-// The longest chain, by finishing tasks in an order that the edges allow (Kahn). The members of a
-// communication start together. nullopt when the edges form a cycle.
-std::optional<SimTime> longest_chain(const StepTasks& tasks, std::span<const SimTime> durations,
-                                     std::vector<TaskEdge> edges) {
-  std::ranges::sort(edges, {}, &TaskEdge::from);
-  // A unit starts as one: a compute task, or a communication, named by its first member.
-  std::vector<TaskIndex> unit_of(tasks.size());
-  for (TaskIndex i = 0; i < tasks.size(); ++i) {
-    const bool joined = i > 0 && is_comm(tasks[i]) && tasks[i].node == tasks[i - 1].node;
-    unit_of[i] = joined ? unit_of[i - 1] : i;
+// From the end of a task to the begin of a unit that waits for it.
+struct UnitEdge {
+  TaskIndex from;
+  std::size_t to;
+};
+
+// A unit waits for all that the tasks which it awaits need.
+std::vector<UnitEdge> unit_edges(const Rendezvous& rendezvous, std::vector<TaskEdge> edges) {
+  std::ranges::sort(edges, {}, &TaskEdge::to);
+  std::vector<UnitEdge> result;
+  for (std::size_t unit = 0; unit < rendezvous.units.size(); ++unit) {
+    for (const TaskIndex awaited : rendezvous.units[unit].awaited) {
+      for (auto edge = std::ranges::lower_bound(edges, awaited, {}, &TaskEdge::to);
+           edge != edges.end() && edge->to == awaited; ++edge)
+        result.push_back({.from = edge->from, .to = unit});
+    }
   }
-  std::vector<std::size_t> missing(tasks.size(), 0);  // By unit: edges whose source is unfinished.
-  for (const TaskEdge& edge : edges) ++missing[unit_of[edge.to]];
-  std::vector<TaskIndex> startable;
-  for (TaskIndex i = 0; i < tasks.size(); ++i) {
-    if (unit_of[i] == i && missing[i] == 0) startable.push_back(i);
+  std::ranges::sort(result, {}, &UnitEdge::from);
+  return result;
+}
+
+// The longest chain, by finishing tasks in an order that the edges allow (Kahn). nullopt when the
+// edges form a cycle.
+std::optional<SimTime> longest_chain(const Rendezvous& rendezvous,
+                                     std::span<const SimTime> durations,
+                                     std::vector<TaskEdge> task_edges) {
+  const std::vector<UnitEdge> edges = unit_edges(rendezvous, std::move(task_edges));
+  const std::size_t count = rendezvous.units.size();
+  std::vector<std::size_t> missing(count, 0);  // Edges whose source is unfinished.
+  for (const UnitEdge& edge : edges) ++missing[edge.to];
+  std::vector<std::size_t> startable;
+  for (std::size_t unit = 0; unit < count; ++unit) {
+    if (missing[unit] == 0) startable.push_back(unit);
   }
-  std::vector<SimTime> start(tasks.size());  // By unit.
+  std::vector<SimTime> start(count);
   SimTime longest;
   std::size_t finished = 0;
   while (!startable.empty()) {
-    const TaskIndex unit = startable.back();
+    const std::size_t unit = startable.back();
     startable.pop_back();
-    for (TaskIndex i = unit; i < tasks.size() && unit_of[i] == unit; ++i, ++finished) {
-      const SimTime end = start[unit] + durations[i];
+    ++finished;
+    for (const TaskIndex task : rendezvous.units[unit].tasks) {
+      const SimTime end = start[unit] + durations[task];
       longest = std::max(longest, end);
-      for (auto edge = std::ranges::lower_bound(edges, i, {}, &TaskEdge::from);
-           edge != edges.end() && edge->from == i; ++edge) {
-        const TaskIndex next = unit_of[edge->to];
-        start[next] = std::max(start[next], end);
-        if (--missing[next] == 0) startable.push_back(next);
+      for (auto edge = std::ranges::lower_bound(edges, task, {}, &UnitEdge::from);
+           edge != edges.end() && edge->from == task; ++edge) {
+        start[edge->to] = std::max(start[edge->to], end);
+        if (--missing[edge->to] == 0) startable.push_back(edge->to);
       }
     }
   }
-  if (finished != tasks.size()) return std::nullopt;
+  if (finished != count) return std::nullopt;
   return longest;
 }
 
 }  // namespace
 
-std::vector<std::string> problems_of(const Timeline& timeline, std::int32_t step,
-                                     const Plan& plan) {
-  return problems_of(StepTasks(timeline, step, plan), plan);
+std::vector<std::string> problems_of(const Timeline& timeline, std::int32_t step, const Plan& plan,
+                                     const StepLengths& lengths) {
+  return problems_of(StepTasks(timeline, step, plan), plan, lengths);
 }
 
-Result<PathSummary> summarize_paths(const Timeline& timeline, std::int32_t step, const Plan& plan) {
+Result<PathSummary> summarize_paths(const Timeline& timeline, std::int32_t step, const Plan& plan,
+                                    const StepLengths& lengths) {
   const StepTasks tasks(timeline, step, plan);
-  if (const std::vector<std::string> problems = problems_of(tasks, plan); !problems.empty())
+  if (const std::vector<std::string> problems = problems_of(tasks, plan, lengths);
+      !problems.empty())
     return invalid_input(fmt::format("step {}: {}", step, join_problems(problems)));
   if (tasks.size() == 0) return PathSummary{};
 
+  const Rendezvous rendezvous = rendezvous_of(tasks, plan, lengths);
   const std::vector<SimTime> durations = durations_of(tasks);
   std::vector<TaskEdge> edges;
   for (TaskIndex i = 0; i < tasks.size(); ++i) {
     for (const TaskIndex producer : tasks.producers_of(i)) edges.push_back({producer, i});
   }
-  const std::optional<SimTime> data_path = longest_chain(tasks, durations, edges);
+  const std::optional<SimTime> data_path = longest_chain(rendezvous, durations, edges);
   for_each_queue_pair(tasks, plan, [&](TaskIndex before, TaskIndex after) {
     edges.push_back({before, after});
   });
-  const std::optional<SimTime> critical_path = longest_chain(tasks, durations, std::move(edges));
+  const std::optional<SimTime> critical_path =
+      longest_chain(rendezvous, durations, std::move(edges));
   if (!data_path || !critical_path)
     return invalid_input(fmt::format("step {}: the plan's edges form a cycle", step));
 

@@ -15,9 +15,10 @@ namespace weir {
 
 // Every way in which the tasks recorded for `step` are not a run of `plan`, which must be valid:
 // tasks missing or invented, queue orders broken, a task that starts before its inputs are there, a
-// communication that begins its work before its members have arrived. Empty: the plan was obeyed.
+// communication that begins its work before its partners (partners_of, plan/transfers.h) have
+// arrived. `lengths` are those of the step. Empty: the plan was obeyed.
 [[nodiscard]] std::vector<std::string> problems_of(const Timeline& timeline, std::int32_t step,
-                                                   const Plan& plan);
+                                                   const Plan& plan, const StepLengths& lengths);
 
 // Three times of one step, from the time that each task worked (waiting for other members left
 // out). Whoever starts tasks as soon as the plan allows and counts all delays as tasks' time has
@@ -35,6 +36,6 @@ struct PathSummary {
 
 // Fails when the tasks are not a run of the plan.
 [[nodiscard]] Result<PathSummary> summarize_paths(const Timeline& timeline, std::int32_t step,
-                                                  const Plan& plan);
+                                                  const Plan& plan, const StepLengths& lengths);
 
 }  // namespace weir

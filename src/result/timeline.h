@@ -22,8 +22,10 @@ struct TaskRecord {
   std::int32_t layer = -1;
   std::int32_t microbatch = 0;
   SimTime start;
-  SimTime ready;  // When the last of the other members had arrived; `start` for compute. start <=
-                  // ready <= end.
+  // When the last of the members that this one exchanges data with (partners_of, plan/transfers.h)
+  // had arrived: their latest start. `start` for compute. start <= ready <= end. A member that only
+  // sends ends when its data has been read, so it has waited for its readers too.
+  SimTime ready;
   SimTime end;
   std::int64_t flops = 0;
   std::int64_t bytes =

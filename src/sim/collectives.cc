@@ -81,6 +81,9 @@ Steps ring_steps(OpKind kind) {
     case OpKind::rope:
     case OpKind::kv_append:
     case OpKind::attention:
+    case OpKind::score_slice:
+    case OpKind::attend_scores:
+    case OpKind::merge:
     case OpKind::o_proj:
     case OpKind::add:
     case OpKind::ffn_norm:

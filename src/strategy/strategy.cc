@@ -8,7 +8,11 @@
 #include <fmt/ranges.h>
 
 #include "base/check.h"
+#include "strategy/attention_pool.h"
+#include "strategy/cache_fit.h"
+#include "strategy/context_parallel.h"
 #include "strategy/tensor_pipeline.h"
+#include "strategy/two_level.h"
 
 namespace weir {
 namespace {
@@ -62,6 +66,7 @@ Result<Options> Options::parse(std::string_view strategy, std::span<const Option
       problems.push_back(
           fmt::format("--{}: found {}, allowed {}", spec.name, text, allowed_values(spec)));
     options.values_.push_back(value.value_or(0));
+    options.given_.push_back(given != values.end());
   }
   if (!problems.empty()) return invalid_input(join_problems(problems));
   return options;
@@ -78,17 +83,20 @@ std::size_t Options::choice(std::string_view name) const {
 std::string Options::to_string() const {
   std::string text;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
-    if (i > 0) text += ' ';
+    if (!given_[i]) continue;
     const OptionSpec& spec = specs_[i];
-    text += spec.choices.empty() ? fmt::format("{}={}", spec.name, values_[i])
-                                 : fmt::format("{}={}", spec.name,
-                                               spec.choices[static_cast<std::size_t>(values_[i])]);
+    const auto value = values_[i];
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", spec.name,
+                        spec.choices.empty() ? fmt::format("{}", value)
+                                             : spec.choices[static_cast<std::size_t>(value)]);
   }
   return text;
 }
 
 std::span<const StrategyEntry> strategies() {
-  static const std::array kStrategies = {single_strategy(), tensor_pipeline_strategy()};
+  static const std::array kStrategies = {single_strategy(),         tensor_pipeline_strategy(),
+                                         attention_pool_strategy(), two_level_strategy(),
+                                         cache_fit_strategy(),      context_parallel_strategy()};
   return kStrategies;
 }
 
@@ -99,7 +107,7 @@ const StrategyEntry* find_strategy(std::string_view name) {
 }
 
 Result<NamedStrategy> make_strategy(std::string_view name, const OptionValues& values,
-                                    const ModelSpec& model) {
+                                    const ModelSpec& model, const DeviceFacts& devices) {
   const StrategyEntry* entry = find_strategy(name);
   if (entry == nullptr) {
     std::vector<std::string_view> names;
@@ -109,7 +117,7 @@ Result<NamedStrategy> make_strategy(std::string_view name, const OptionValues& v
   }
   const auto options = Options::parse(name, entry->options, values);
   if (!options) return tl::unexpected(options.error());
-  auto strategy = entry->make(model, *options);
+  auto strategy = entry->make(model, *options, devices);
   if (!strategy) return tl::unexpected(strategy.error());
   const std::string text = options->to_string();
   return NamedStrategy{.label = text.empty() ? std::string(name) : fmt::format("{} {}", name, text),

@@ -53,12 +53,13 @@ class Options {
   [[nodiscard]] std::int64_t number(std::string_view name) const;
   // Index among the spec's choices.
   [[nodiscard]] std::size_t choice(std::string_view name) const;
-  // "tp=8 pp=2": every option, in the order of the specs.
+  // "tp=8 pp=2": what was given, in the order of the specs.
   [[nodiscard]] std::string to_string() const;
 
  private:
   std::span<const OptionSpec> specs_;
   std::vector<std::int64_t> values_;  // Numbers, or indices of choices, in the order of the specs.
+  std::vector<bool> given_;           // Was it said, or is it the default?
 };
 
 class Strategy {
@@ -74,6 +75,17 @@ class Strategy {
   // Never fails: what the model or the options make impossible is refused when the strategy is
   // made.
   [[nodiscard]] virtual StepLayouts layouts(const StepShape& step) const = 0;
+  // True only where layouts(a) == layouts(b), told without making them: what lets a decode step
+  // keep the plan of the step before. False may mean either.
+  [[nodiscard]] virtual bool same_layouts(const StepShape& a, const StepShape& b) const {
+    return a == b;
+  }
+};
+
+// What a strategy may know of the devices that it is made for.
+struct DeviceFacts {
+  std::optional<std::int64_t> l2_bytes;  // Of one device.
+  std::optional<std::int64_t> l3_bytes;
 };
 
 struct StrategyEntry {
@@ -81,19 +93,21 @@ struct StrategyEntry {
   // Three lines: what it splits, what it sends, when it pays.
   std::string_view help;
   std::span<const OptionSpec> options;
-  Result<std::unique_ptr<Strategy>> (*make)(const ModelSpec& model, const Options& options);
+  Result<std::unique_ptr<Strategy>> (*make)(const ModelSpec& model, const Options& options,
+                                            const DeviceFacts& devices);
 };
 
 // All strategies, in the order in which they are listed to people.
 [[nodiscard]] std::span<const StrategyEntry> strategies();
 [[nodiscard]] const StrategyEntry* find_strategy(std::string_view name);
 
-// A strategy made from its name and option values; the label is the name with all its options.
+// A strategy made from its name and option values; the label is the name with the given options.
 struct NamedStrategy {
   std::string label;
   std::unique_ptr<Strategy> strategy;
 };
 [[nodiscard]] Result<NamedStrategy> make_strategy(std::string_view name, const OptionValues& values,
-                                                  const ModelSpec& model);
+                                                  const ModelSpec& model,
+                                                  const DeviceFacts& devices = {});
 
 }  // namespace weir

@@ -2,7 +2,10 @@
 // The layouts of one layer, of the embedding and of the logits under plain tensor parallelism over
 // a group of devices. Other strategies start from these and replace what they split otherwise.
 
+#include <cstdint>
+#include <functional>
 #include <span>
+#include <vector>
 
 #include "plan/lower.h"
 #include "spec/model.h"
@@ -21,6 +24,10 @@ namespace weir {
                                                  std::span<const DeviceId> group,
                                                  Interval requests);
 
+// FFN columns in even parts.
+[[nodiscard]] Layout ffn_columns(const ModelSpec& model, std::span<const DeviceId> group,
+                                 Interval requests);
+
 // The embedding split by vocabulary: partial sums.
 [[nodiscard]] Layout vocabulary_parallel_embedding(const ModelSpec& model,
                                                    std::span<const DeviceId> group,
@@ -29,5 +36,30 @@ namespace weir {
 // Logits split by vocabulary.
 [[nodiscard]] Layout vocabulary_parallel_logits(const ModelSpec& model,
                                                 std::span<const DeviceId> group, Interval requests);
+
+// Groups of devices, each with its own layers.
+struct Stages {
+  std::vector<std::vector<DeviceId>> groups;
+  std::vector<std::uint32_t> of_layer;  // Index into `groups`, one per layer.
+
+  // `count` groups of `size` consecutive devices, with even shares of the layers.
+  static Stages even(std::int64_t num_layers, std::int64_t count, std::int64_t size);
+  [[nodiscard]] std::int64_t num_devices() const;
+};
+
+// A microbatch whose layers are laid out by `layer(group)`; embedding and logits split by
+// vocabulary over the groups of the first and the last layer.
+[[nodiscard]] MicrobatchLayouts layouts_in_stages(
+    const ModelSpec& model, const Stages& stages, Interval requests,
+    const std::function<LayerLayouts(std::span<const DeviceId> group)>& layer);
+
+// The batch in even parts, at most as many as there are requests, at least one.
+[[nodiscard]] std::vector<Interval> even_microbatches(std::int64_t batch_size, std::int64_t count);
+
+// A round over where K and V lie, computed in one op.
+[[nodiscard]] AttentionRound plain_round(Layout k_cache, Layout v_cache, Layout attention);
+
+// Sets where K and V lie, before and after alike.
+void set_cache(LayerLayouts& layer, const Layout& cache);
 
 }  // namespace weir

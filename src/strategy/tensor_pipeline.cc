@@ -19,55 +19,40 @@ class TensorPipeline final : public Strategy {
     std::int64_t microbatches = 1;
   };
 
-  TensorPipeline(ModelSpec model, Degrees degrees) : model_(std::move(model)), degrees_(degrees) {
-    for (std::int64_t stage = 0; stage < degrees_.pp; ++stage) {
-      auto& group = stages_.emplace_back();
-      for (std::int64_t rank = 0; rank < degrees_.tp; ++rank)
-        group.push_back(static_cast<DeviceId>(stage * degrees_.tp + rank));
-    }
-  }
+  TensorPipeline(ModelSpec model, Degrees degrees)
+      : model_(std::move(model)),
+        microbatches_(degrees.microbatches),
+        stages_(Stages::even(model_.num_layers, degrees.pp, degrees.tp)) {}
 
-  [[nodiscard]] std::int64_t num_devices() const override { return degrees_.tp * degrees_.pp; }
+  [[nodiscard]] std::int64_t num_devices() const override { return stages_.num_devices(); }
 
   [[nodiscard]] StepLayouts layouts(const StepShape& step) const override {
-    const auto batch = static_cast<std::int64_t>(step.size());
-    const std::int64_t microbatches =
-        std::min(degrees_.microbatches, std::max<std::int64_t>(batch, 1));
     StepLayouts layouts;
-    for (std::int64_t i = 0; i < microbatches; ++i) {
-      layouts.microbatches.push_back(microbatch_of(even_part(batch, i, microbatches)));
+    for (const Interval requests :
+         even_microbatches(static_cast<std::int64_t>(step.size()), microbatches_)) {
+      layouts.microbatches.push_back(
+          layouts_in_stages(model_, stages_, requests, [&](std::span<const DeviceId> group) {
+            return tensor_parallel_layer(model_, group, requests);
+          }));
     }
-    layouts.order = in_microbatch_order(microbatches, model_.num_layers);
+    layouts.order = in_microbatch_order(static_cast<std::int64_t>(layouts.microbatches.size()),
+                                        model_.num_layers);
     return layouts;
+  }
+
+  [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
+    return a.size() == b.size();
   }
 
  private:
-  [[nodiscard]] MicrobatchLayouts microbatch_of(Interval requests) const {
-    MicrobatchLayouts layouts = {
-        .requests = requests,
-        .distinct = {},
-        .of_layer = {},
-        .embedding = vocabulary_parallel_embedding(model_, stages_.front(), requests),
-        .logits = vocabulary_parallel_logits(model_, stages_.back(), requests),
-        .logits_out =
-            replicated(std::span(stages_.back()).first(1), {.request = request_range(requests)})};
-    for (std::int64_t stage = 0; stage < degrees_.pp; ++stage) {
-      layouts.distinct.push_back(
-          tensor_parallel_layer(model_, stages_[static_cast<std::size_t>(stage)], requests));
-      const Interval layers = even_part(model_.num_layers, stage, degrees_.pp);
-      layouts.of_layer.insert(layouts.of_layer.end(), static_cast<std::size_t>(layers.size()),
-                              static_cast<std::uint32_t>(stage));
-    }
-    return layouts;
-  }
-
   ModelSpec model_;
-  Degrees degrees_;
-  std::vector<std::vector<DeviceId>> stages_;
+  std::int64_t microbatches_;
+  Stages stages_;
 };
 
 Result<std::unique_ptr<Strategy>> make_tensor_pipeline(const ModelSpec& model,
-                                                       const Options& options) {
+                                                       const Options& options,
+                                                       const DeviceFacts& /*devices*/) {
   const TensorPipeline::Degrees degrees = {.tp = options.number("tp"),
                                            .pp = options.number("pp"),
                                            .microbatches = options.number("microbatches")};
@@ -84,7 +69,8 @@ Result<std::unique_ptr<Strategy>> make_tensor_pipeline(const ModelSpec& model,
   return std::make_unique<TensorPipeline>(model, degrees);
 }
 
-Result<std::unique_ptr<Strategy>> make_single(const ModelSpec& model, const Options& /*options*/) {
+Result<std::unique_ptr<Strategy>> make_single(const ModelSpec& model, const Options& /*options*/,
+                                              const DeviceFacts& /*devices*/) {
   return std::make_unique<TensorPipeline>(model, TensorPipeline::Degrees{});
 }
 

@@ -215,8 +215,8 @@ void Bpe::encode(std::string_view word, BpeWorkspace& workspace,
       return;
     }
   }
-  auto& known_ids = workspace.known_ids_;
-  auto& known_words = workspace.known_words_;
+  auto& known_ids = workspace.known_ids;
+  auto& known_words = workspace.known_words;
   if (word.size() <= kLongestKnownWord) {
     if (const auto known = known_words.find(word); known != known_words.end()) {
       const auto [begin, end] = known->second;
@@ -227,7 +227,7 @@ void Bpe::encode(std::string_view word, BpeWorkspace& workspace,
   cut_into_symbols(word, workspace);
   merge_symbols(workspace);
   const std::size_t before = ids.size();
-  for (const auto& symbol : workspace.symbols_) {
+  for (const auto& symbol : workspace.symbols) {
     if (!symbol.merged_away) ids.push_back(symbol.id);
   }
   if (word.size() <= kLongestKnownWord && known_words.size() < kMaxKnownWords) {
@@ -248,12 +248,12 @@ std::optional<std::uint32_t> Bpe::character_id(std::string_view character,
 bool Bpe::append_byte_symbols(std::string_view character, BpeWorkspace& workspace) const {
   const auto id_of = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; };
   if (!std::ranges::all_of(character, [&](char c) { return id_of(c).has_value(); })) return false;
-  for (const char c : character) workspace.symbols_.push_back({.id = *id_of(c)});
+  for (const char c : character) workspace.symbols.push_back({.id = *id_of(c)});
   return true;
 }
 
 void Bpe::cut_into_symbols(std::string_view word, BpeWorkspace& workspace) const {
-  auto& symbols = workspace.symbols_;
+  auto& symbols = workspace.symbols;
   symbols.clear();
   // An unknown token waits for its end, where unknown characters fuse. Byte tokens do not end it:
   // they come before it, as in the reference.
@@ -290,8 +290,8 @@ void Bpe::merge_symbols(BpeWorkspace& workspace) const {
   const auto later = [](const Pending& a, const Pending& b) {
     return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
   };
-  auto& symbols = workspace.symbols_;
-  auto& heap = workspace.heap_;
+  auto& symbols = workspace.symbols;
+  auto& heap = workspace.heap;
   heap.clear();
   const auto count = static_cast<std::int32_t>(symbols.size());
   for (std::int32_t i = 0; i + 1 < count; ++i) push_merge(i, workspace);
@@ -322,10 +322,10 @@ void Bpe::merge_symbols(BpeWorkspace& workspace) const {
 }
 
 void Bpe::push_merge(std::int32_t left, BpeWorkspace& workspace) const {
-  const auto& symbols = workspace.symbols_;
+  const auto& symbols = workspace.symbols;
   const auto merge = merges_.find(symbols[left].id, symbols[symbols[left].next].id);
   if (!merge) return;
-  workspace.heap_.push_back(
+  workspace.heap.push_back(
       {.rank = merge->rank, .position = static_cast<std::uint32_t>(left), .merged = merge->merged});
 }
 

@@ -56,9 +56,7 @@ class MergeTable {
 
 // What encoding writes while it works, and the words that it has met before. One per call, so that
 // a Bpe can be shared between threads.
-class BpeWorkspace {
- private:
-  friend class Bpe;
+struct BpeWorkspace {
   struct Symbol {
     std::uint32_t id = 0;
     std::int32_t previous = kNone;
@@ -71,10 +69,10 @@ class BpeWorkspace {
     std::uint32_t position = 0;
     std::uint32_t merged = 0;
   };
-  std::vector<Symbol> symbols_;
-  std::vector<Pending> heap_;
-  std::vector<std::int64_t> known_ids_;
-  StringMap<std::pair<std::size_t, std::size_t>> known_words_;  // To a range of known_ids_.
+  std::vector<Symbol> symbols;
+  std::vector<Pending> heap;
+  std::vector<std::int64_t> known_ids;
+  StringMap<std::pair<std::size_t, std::size_t>> known_words;  // To a range of known_ids.
 };
 
 class Bpe {

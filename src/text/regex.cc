@@ -43,18 +43,18 @@ std::size_t character_floor(std::string_view text, std::size_t at) {
 
 }  // namespace
 
-void RegexScratch::FreeData::operator()(pcre2_match_data* data) const {
-  pcre2_match_data_free(data);
+void RegexScratch::FreeData::operator()(pcre2_match_data* freed) const {
+  pcre2_match_data_free(freed);
 }
-void RegexScratch::FreeContext::operator()(pcre2_match_context* context) const {
-  pcre2_match_context_free(context);
+void RegexScratch::FreeContext::operator()(pcre2_match_context* freed) const {
+  pcre2_match_context_free(freed);
 }
 void Regex::FreeCode::operator()(pcre2_code* code) const { pcre2_code_free(code); }
 
 RegexScratch::RegexScratch()
-    : data_(pcre2_match_data_create(1, nullptr)), context_(pcre2_match_context_create(nullptr)) {
-  CHECK(data_ && context_, "out of memory");
-  pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
+    : data(pcre2_match_data_create(1, nullptr)), context(pcre2_match_context_create(nullptr)) {
+  CHECK(data && context, "out of memory");
+  pcre2_set_heap_limit(context.get(), kHeapLimitKib);
 }
 
 Result<Regex> Regex::compile(std::string_view pattern) {
@@ -84,12 +84,12 @@ int Regex::match(std::string_view text, std::size_t at, std::uint32_t options,
                  RegexScratch& scratch) const {
   const auto* const subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   options |= PCRE2_NO_UTF_CHECK;
-  int count = pcre2_match(code_.get(), subject, text.size(), at, options, scratch.data_.get(),
-                          scratch.context_.get());
+  int count = pcre2_match(code_.get(), subject, text.size(), at, options, scratch.data.get(),
+                          scratch.context.get());
   if (count == PCRE2_ERROR_JIT_STACKLIMIT) {
     // The interpreter keeps its stack on the heap.
     count = pcre2_match(code_.get(), subject, text.size(), at, options | PCRE2_NO_JIT,
-                        scratch.data_.get(), scratch.context_.get());
+                        scratch.data.get(), scratch.context.get());
   }
   return count;
 }
@@ -99,7 +99,7 @@ int Regex::attempt(std::string_view text, std::size_t at, std::uint64_t& budget,
   std::uint64_t steps = kNearSteps;
   std::size_t ahead = kNearBytes;
   for (;;) {
-    pcre2_set_match_limit(scratch.context_.get(),
+    pcre2_set_match_limit(scratch.context.get(),
                           static_cast<std::uint32_t>(std::min(steps, kMostSteps)));
     const bool sees_all = text.size() - at <= ahead;
     const std::string_view seen =
@@ -122,7 +122,7 @@ int Regex::attempt(std::string_view text, std::size_t at, std::uint64_t& budget,
 
 Status Regex::find_all(std::string_view text, RegexScratch& scratch,
                        std::vector<TextSpan>& matches) const {
-  const PCRE2_SIZE* const ends = pcre2_get_ovector_pointer(scratch.data_.get());
+  const PCRE2_SIZE* const ends = pcre2_get_ovector_pointer(scratch.data.get());
   std::uint64_t budget = kFarBudget + kFarBudgetPerByte * text.size();
   for (std::size_t at = 0; at < text.size();) {
     const int count = attempt(text, at, budget, scratch);

@@ -24,20 +24,18 @@ struct TextSpan {
   bool operator==(const TextSpan&) const = default;
 };
 
-class RegexScratch {
- public:
-  RegexScratch();
-
- private:
-  friend class Regex;
+struct RegexScratch {
   struct FreeData {
     void operator()(pcre2_real_match_data_8* data) const;
   };
   struct FreeContext {
     void operator()(pcre2_real_match_context_8* context) const;
   };
-  std::unique_ptr<pcre2_real_match_data_8, FreeData> data_;
-  std::unique_ptr<pcre2_real_match_context_8, FreeContext> context_;
+
+  RegexScratch();
+
+  std::unique_ptr<pcre2_real_match_data_8, FreeData> data;
+  std::unique_ptr<pcre2_real_match_context_8, FreeContext> context;
 };
 
 class Regex {

@@ -209,7 +209,7 @@ bool Tokenizer::is_special(std::int64_t id) const {
 }
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, DecodeOptions options)
-    : tokenizer_(&tokenizer), options_(options), decoder_(tokenizer.decoder_) {}
+    : tokenizer_(&tokenizer), options_(options), decoder_(tokenizer.decoder()) {}
 
 std::string StreamDecoder::push(std::int64_t id) {
   std::string text;
@@ -220,7 +220,7 @@ std::string StreamDecoder::push(std::int64_t id) {
 std::string StreamDecoder::flush() {
   std::string text;
   decoder_.finish(text);
-  decoder_ = tokenizer_->decoder_;
+  decoder_ = tokenizer_->decoder();
   return text;
 }
 

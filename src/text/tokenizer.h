@@ -64,8 +64,13 @@ class Tokenizer {
   // In the order of the file.
   [[nodiscard]] std::span<const AddedToken> added_tokens() const { return added_tokens_; }
 
+  // What goes into a decoder for an id; nothing for unknown and for skipped ones.
+  [[nodiscard]] std::optional<std::string_view> token_text(std::int64_t id,
+                                                           DecodeOptions options) const;
+  // A copy of it decodes one text.
+  [[nodiscard]] const Decoder& decoder() const { return decoder_; }
+
  private:
-  friend class StreamDecoder;
   // What decoding needs to know of an added token.
   struct AddedText {
     std::size_t index = 0;  // Into added_tokens_.
@@ -80,9 +85,6 @@ class Tokenizer {
   [[nodiscard]] Status encode_between_added_tokens(std::string_view text, bool at_beginning,
                                                    RegexScratch& scratch, BpeWorkspace& workspace,
                                                    std::vector<std::int64_t>& ids) const;
-  // What goes into the decoder for an id; nothing for unknown and for skipped ones.
-  [[nodiscard]] std::optional<std::string_view> token_text(std::int64_t id,
-                                                           DecodeOptions options) const;
 
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;

@@ -21,14 +21,14 @@ namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
 // `x` has a multiple of kPanel values.
-void Exp2(std::vector<float>& x) {
+void exp2_of(std::vector<float>& x) {
   const DF d;
   for (std::size_t i = 0; i < x.size(); i += kLanes) {
     hn::StoreU(exp2_nonpositive(d, hn::LoadU(d, x.data() + i)), d, x.data() + i);
   }
 }
 
-void Exp(std::vector<float>& x) {
+void exp_of(std::vector<float>& x) {
   const DF d;
   for (std::size_t i = 0; i < x.size(); i += kLanes) {
     hn::StoreU(exp_nonpositive(d, hn::LoadU(d, x.data() + i)), d, x.data() + i);
@@ -43,8 +43,8 @@ HWY_AFTER_NAMESPACE();
 namespace weir::kernel {
 namespace {
 
-HWY_EXPORT(Exp2);
-HWY_EXPORT(Exp);
+HWY_EXPORT(exp2_of);
+HWY_EXPORT(exp_of);
 
 // Evenly spaced from 0 down to `lowest`.
 std::vector<float> grid(float lowest) {
@@ -71,7 +71,7 @@ TEST(VectorMath, Exp2IsAsAccurateAsItSays) {
     for (const float lowest : {-1.0F, -126.0F}) {
       const std::vector<float> x = grid(lowest);
       std::vector<float> y = x;
-      HWY_DYNAMIC_DISPATCH(Exp2)(y);
+      HWY_DYNAMIC_DISPATCH(exp2_of)(y);
       EXPECT_LT(largest_relative_error(x, y, [](double v) { return std::exp2(v); }), 2e-7);
     }
   });
@@ -82,7 +82,7 @@ TEST(VectorMath, ExpIsAsAccurateAsItSays) {
     for (const float lowest : {-1.0F, -87.0F}) {
       const std::vector<float> x = grid(lowest);
       std::vector<float> y = x;
-      HWY_DYNAMIC_DISPATCH(Exp)(y);
+      HWY_DYNAMIC_DISPATCH(exp_of)(y);
       EXPECT_LT(largest_relative_error(x, y, [](double v) { return std::exp(v); }), 3e-7);
     }
   });
@@ -98,8 +98,8 @@ TEST(VectorMath, ExponentialsOfSpecialValues) {
     special[4] = -1000.0F;
     std::vector<float> exp2 = special;
     std::vector<float> exp = special;
-    HWY_DYNAMIC_DISPATCH(Exp2)(exp2);
-    HWY_DYNAMIC_DISPATCH(Exp)(exp);
+    HWY_DYNAMIC_DISPATCH(exp2_of)(exp2);
+    HWY_DYNAMIC_DISPATCH(exp_of)(exp);
     for (const std::vector<float>& y : {exp2, exp}) {
       EXPECT_EQ(y[0], 1.0F);
       EXPECT_EQ(y[1], 0.0F);

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "plan/validate.h"
 #include "tests/plan/plans_for_tests.h"
 
 namespace weir {
@@ -24,6 +26,11 @@ Kinds joined(const std::vector<Kinds>& parts) {
   Kinds all;
   for (const Kinds& part : parts) all.insert(all.end(), part.begin(), part.end());
   return all;
+}
+
+std::vector<std::string> problems_in(const Plan& plan) {
+  const auto valid = validate(plan);
+  return valid ? std::vector<std::string>{} : valid.error();
 }
 
 std::size_t count_of(const Plan& plan, OpKind kind) {
@@ -87,9 +94,9 @@ TEST(Lower, EveryValueButTheCacheBeforeIsWrittenOnce) {
     EXPECT_LE(writers[i], 1);
     if (writers[i] > 0) continue;
     ++unwritten;
-    EXPECT_EQ(plan.values[i].role, Role::kv_cache);
+    EXPECT_TRUE(is_cache(plan.values[i].role));
   }
-  EXPECT_EQ(unwritten, 2U);  // One per layer.
+  EXPECT_EQ(unwritten, 4U);  // K and V of each layer.
 }
 
 TEST(Lower, BranchesArePartialSumsOverTheirOwnHeadsAndColumns) {
@@ -123,8 +130,8 @@ TEST(Lower, EqualLayoutsAndGroupsAreStoredOnce) {
   EXPECT_EQ(distinct.size(), plan.groups.size());
 }
 
-TEST(Lower, TilesOfOneDeviceThatSumUpToAllHeadsNeedNoReduction) {
-  // Attention tiled head by head on one device: o_proj sums its own tiles.
+TEST(Lower, HeadsOfOneDeviceInSeveralPiecesAreAddedUpWhereTheyLie) {
+  // Attention tiled head by head on one device: o_proj writes a partial sum per tile.
   const PlanHeader header = tiny_header(1);
   StepLayouts layouts = tensor_parallel_layouts(header, device_range(0, 1));
   LayerLayouts& layer = layouts.microbatches[0].distinct[0];
@@ -133,10 +140,16 @@ TEST(Lower, TilesOfOneDeviceThatSumUpToAllHeadsNeedNoReduction) {
     layer.attention_out.pieces.push_back(
         {.device = DeviceId{0}, .box = {.head = Range::of(head, head + 1)}, .over = {}});
   }
-  layer.q = layer.attention = layer.attention_out;
+  layer.q = layer.attention = layer.rounds[0].attention = layer.attention_out;
   const Plan plan = lower(header, layouts);
-  EXPECT_EQ(kinds_of(plan), kinds_of(single_device_plan()));
-  EXPECT_TRUE(plan.devices[0].comm.empty());
+  EXPECT_EQ(count_of(plan, copy), 2U);
+  EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
+}
+
+TEST(Lower, WhatItWritesIsValid) {
+  EXPECT_EQ(problems_in(single_device_plan()), std::vector<std::string>{});
+  EXPECT_EQ(problems_in(tensor_parallel_plan()), std::vector<std::string>{});
+  EXPECT_EQ(problems_in(two_stage_plan()), std::vector<std::string>{});
 }
 
 TEST(Lower, KeyBlocksOnTwoDevicesAreMergedBySoftmax) {
@@ -144,14 +157,16 @@ TEST(Lower, KeyBlocksOnTwoDevicesAreMergedBySoftmax) {
   const PlanHeader header = tiny_header(2);
   StepLayouts layouts = tensor_parallel_layouts(header, device_range(0, 1));
   LayerLayouts& layer = layouts.microbatches[0].distinct[0];
-  layer.cache.pieces.clear();
+  layer.k_cache.pieces.clear();
   layer.attention = {.kind = LayoutKind::softmax, .pieces = {}};
   for (std::uint32_t i = 0; i < 2; ++i) {
     const Range keys = Range::block(i, 2);
-    layer.cache.pieces.push_back({.device = DeviceId{i}, .box = {.token = keys}, .over = {}});
+    layer.k_cache.pieces.push_back({.device = DeviceId{i}, .box = {.token = keys}, .over = {}});
     layer.attention.pieces.push_back({.device = DeviceId{i}, .box = {}, .over = {.token = keys}});
   }
-  layer.cache_before = layer.cache;
+  layer.v_cache = layer.k_cache_before = layer.v_cache_before = layer.k_cache;
+  layer.rounds[0].k_cache = layer.rounds[0].v_cache = layer.k_cache;
+  layer.rounds[0].attention = layer.attention;
   const Plan plan = lower(header, layouts);
   const Kinds expected = {attn_norm, qkv_proj, rope,     kv_copy, copy,       attention, reduce,
                           o_proj,    add,      ffn_norm, ffn_up,  activation, ffn_down,  add};
@@ -172,6 +187,7 @@ TEST(Lower, SequenceParallelResidualsScatterAndGather) {
   EXPECT_EQ(count_of(plan, all_reduce), 0U);
   EXPECT_EQ(count_of(plan, reduce_scatter), 4U);
   EXPECT_EQ(count_of(plan, all_gather), 4U);
+  EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
 }
 
 TEST(Lower, WithoutLogitsTheStepEndsInTheResidual) {

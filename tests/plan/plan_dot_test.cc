@@ -40,7 +40,7 @@ TEST(PlanDot, SaysWhichDevicesAndWhichShapes) {
   const std::string dot = plan_to_dot(tensor_parallel_plan());
   EXPECT_TRUE(has(dot, "label=\"attention\\ndevices 0-1\""));
   EXPECT_TRUE(has(dot, "label=\"q\\n[q_len, 2, 8]\""));
-  EXPECT_TRUE(has(dot, "label=\"kv_cache\\n[kv_len, 1, 8]\""));
+  EXPECT_TRUE(has(dot, "label=\"k_cache\\n[kv_len, 1, 8]\""));
   EXPECT_TRUE(has(dot, "label=\"attn_branch (partial sums)\\n[q_len, 32]\""));
   EXPECT_TRUE(has(plan_to_dot(single_device_plan()), "label=\"attention\\ndevice 0\""));
 }
@@ -56,7 +56,8 @@ TEST(PlanDot, ShowsTheResidualAndTheEnds) {
   // Into each norm and each addition, and to the logits.
   EXPECT_EQ(count_of(dot, "penwidth=2.6"), 2U * 4U + 1U);
   EXPECT_TRUE(has(dot, "token ids"));
-  EXPECT_EQ(count_of(dot, "\"KV cache\""), 2U);
+  EXPECT_EQ(count_of(dot, "\"K cache\""), 2U);
+  EXPECT_EQ(count_of(dot, "\"V cache\""), 2U);
   EXPECT_TRUE(has(dot, "label=\"sampler\""));
 }
 

@@ -34,6 +34,7 @@ batch shard pipeline stage reduce gather scatter broadcast kernel compute memory
 OTHER_WORDS = """straße naïve façade jalapeño Ångström smörgåsbord über être où déjà señor mañana coração ação
 привет мир река плотина внимание устройство время γειά κόσμος ποτάμι שלום עולם مرحبا بالعالم نهر سد नमस्ते दुनिया
 你好 世界 河流 注意力 水坝 设备 こんにちは 世界 ダム 안녕하세요 세계 강 สวัสดี xin chào Việt Nam""".split()
+SOME_CHARACTERS = set("\t\n\r äöüßéñçабвеимор你好世界🙂" + "".join(map(chr, range(0x21, 0x7F)))) - set("#$%&@^`~|\\")
 EMOJI = ["🙂", "🚀", "👩‍💻", "👨‍👩‍👧‍👦", "🇩🇪", "❤️", "👍🏽"]
 
 
@@ -145,21 +146,23 @@ def deepseek():
     return json.loads(tokenizer.to_str())
 
 
-def sentencepiece(pre_tokenizer, vocab_size, limit_alphabet):
+def sentencepiece(pre_tokenizer, vocab_size, alphabet):
     """A vocabulary with <unk>, <s>, </s>, the 256 byte tokens and merges, as a converted SentencePiece model has."""
     tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizer
     byte_tokens = ["<0x%02X>" % b for b in range(256)]
-    trainer = BpeTrainer(vocab_size=vocab_size, show_progress=False, limit_alphabet=limit_alphabet,
+    # Other characters are left to the bytes. (The trainer's limit_alphabet would break ties at random.)
+    lines = ["".join(c for c in line if c in alphabet) for line in training_text()]
+    trainer = BpeTrainer(vocab_size=vocab_size, show_progress=False,
                          special_tokens=["<unk>", "<s>", "</s>"] + byte_tokens)
-    tokenizer.train_from_iterator(training_text(), trainer)
+    tokenizer.train_from_iterator(lines, trainer)
     document = json.loads(tokenizer.to_str())
     document["added_tokens"] = document["added_tokens"][:3]
     return document
 
 
 def llama2():
-    document = sentencepiece(pre_tokenizers.Metaspace(prepend_scheme="always", split=True), 800, 90)
+    document = sentencepiece(pre_tokenizers.Metaspace(prepend_scheme="always", split=True), 800, SOME_CHARACTERS)
     document["pre_tokenizer"] = None
     document["normalizer"] = {"type": "Sequence", "normalizers": [
         {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
@@ -173,7 +176,7 @@ def llama2():
 
 
 def mistral():
-    document = sentencepiece(pre_tokenizers.Metaspace(prepend_scheme="first", split=False), 800, 90)
+    document = sentencepiece(pre_tokenizers.Metaspace(prepend_scheme="first", split=False), 800, SOME_CHARACTERS)
     tokenizer = Tokenizer.from_str(json.dumps(document))
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
                                            decoders.Strip(content=" ", left=1)])
@@ -184,7 +187,7 @@ def mistral():
 
 def metaspace_unknown():
     """No byte fallback: what the vocabulary lacks is <unk>, one for each character."""
-    document = sentencepiece(pre_tokenizers.Metaspace(prepend_scheme="never", split=True), 500, 60)
+    document = sentencepiece(pre_tokenizers.Metaspace(prepend_scheme="never", split=True), 500, SOME_CHARACTERS - set("xyz{}XYZ"))
     document["model"]["byte_fallback"] = False
     document["model"]["fuse_unk"] = False
     document["decoder"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
@@ -213,6 +216,8 @@ def corpus(added):
         "The quick brown fox jumps over the lazy dog. " * 2, "unmergeable zqxj unmergeable zqxj",
         "http://example.com/a/b?c=d&e=f#g user@host.org #tag @name $5.00 50% C++ C# a_b snake_case camelCase CONSTANT",
         "“quotes” ‘single’ — dash … ellipsis «guillemets» ¿qué? ¡sí!", "∀x∈ℝ: ⌈x⌉ ≤ y ⇒ ∑ √2 ≈ 1.414 €£¥₿",
+        # Marks younger than Unicode 9, which the reference does not reorder; letters of Unicode 16 beside a word.
+        "x\U0001e136\u031b e\u07fd\u0323\u0301 w\u1ac0\u0328", "word\U00010d53 word\U000140c8 \U0002ebf0word word\u200d",
         "word swordfish word, sword keyword word", "  both  both\n both", "a <mask> b  <mask><right>   c<right> ",
     ]
     for token in added:

@@ -1,0 +1,30 @@
+#include <array>
+
+#include "app/command.h"
+
+namespace weir {
+
+std::span<const CommandEntry> commands() {
+  static constexpr std::array kCommands = {
+      CommandEntry{.name = "devices",
+                   .summary = "what this machine offers: cores, caches, memory, GPUs, MPI",
+                   .make = make_devices_command},
+      CommandEntry{.name = "model",
+                   .summary = "write a model folder, or say what is in one",
+                   .make = make_model_command},
+      CommandEntry{.name = "strategies",
+                   .summary = "the ways of splitting, and their options",
+                   .make = make_strategies_command},
+      CommandEntry{.name = "plan",
+                   .summary = "what each device does, holds and sends",
+                   .make = make_plan_command},
+      CommandEntry{
+          .name = "run", .summary = "generate text on this machine", .make = make_run_command},
+      CommandEntry{.name = "demo",
+                   .summary = "find planted answers in a long text, split in three ways",
+                   .make = make_demo_command},
+  };
+  return kCommands;
+}
+
+}  // namespace weir

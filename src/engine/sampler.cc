@@ -1,0 +1,117 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "base/random.h"
+
+namespace weir {
+namespace {
+
+Status check_logits(std::span<const float> logits) {
+  bool any_finite = false;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (std::isnan(logits[i]) || logits[i] == std::numeric_limits<float>::infinity()) {
+      return run_failed(
+          fmt::format("logits: found {} for token {}, allowed finite numbers", logits[i], i));
+    }
+    any_finite = any_finite || std::isfinite(logits[i]);
+  }
+  if (any_finite) return {};
+  return run_failed(
+      fmt::format("logits: found no finite number among {}, allowed at least one", logits.size()));
+}
+
+// Logits above the k-th largest and all that equal it.
+void keep_top_k(std::span<const float> logits, std::int64_t top_k,
+                std::vector<std::int64_t>& tokens) {
+  if (top_k == 0 || top_k >= static_cast<std::int64_t>(tokens.size())) return;
+  std::vector<float> sorted(logits.begin(), logits.end());
+  const auto edge = sorted.begin() + static_cast<std::ptrdiff_t>(top_k - 1);
+  std::ranges::nth_element(sorted, edge, std::ranges::greater{});
+  const float smallest = *edge;
+  std::erase_if(tokens, [&](std::int64_t token) {
+    return logits[static_cast<std::size_t>(token)] < smallest;
+  });
+}
+
+// The shortest head of the list whose probabilities reach top_p: a token goes when those before it
+// already do.
+void keep_top_p(double top_p, std::vector<TokenProbability>& tokens) {
+  if (top_p >= 1) return;
+  double reached = 0;
+  std::size_t kept = 0;
+  while (kept < tokens.size() && reached < top_p) reached += tokens[kept++].probability;
+  tokens.resize(kept);
+  for (TokenProbability& entry : tokens) entry.probability /= reached;
+}
+
+std::uint64_t mixed(std::uint64_t seed, std::uint64_t stream) {
+  return Random(seed ^ Random(stream).next()).next();
+}
+
+}  // namespace
+
+Status check_sampling(const SamplingOptions& options) {
+  std::vector<std::string> problems;
+  if (!(options.temperature >= 0 && std::isfinite(options.temperature))) {
+    problems.push_back(fmt::format("temperature: found {}, allowed 0 (greedy) or a positive number",
+                                   options.temperature));
+  }
+  if (options.top_k < 0) {
+    problems.push_back(
+        fmt::format("top_k: found {}, allowed 0 (all) or a positive integer", options.top_k));
+  }
+  if (!(options.top_p > 0 && options.top_p <= 1)) {
+    problems.push_back(
+        fmt::format("top_p: found {}, allowed a number above 0 and up to 1", options.top_p));
+  }
+  if (!problems.empty()) return invalid_input(join_problems(problems));
+  return {};
+}
+
+Result<std::vector<TokenProbability>> sampling_distribution(std::span<const float> logits,
+                                                            const SamplingOptions& options) {
+  if (auto checked = check_logits(logits); !checked) return tl::unexpected(checked.error());
+  const auto largest = std::ranges::max_element(logits);
+  if (options.temperature == 0) {
+    return std::vector{TokenProbability{.token = largest - logits.begin(), .probability = 1}};
+  }
+
+  std::vector<std::int64_t> kept(logits.size());
+  for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = static_cast<std::int64_t>(i);
+  keep_top_k(logits, options.top_k, kept);
+
+  std::vector<TokenProbability> tokens;
+  double sum = 0;
+  for (const std::int64_t token : kept) {
+    const double below = double{logits[static_cast<std::size_t>(token)]} - double{*largest};
+    const double weight = std::exp(below / options.temperature);
+    if (weight == 0) continue;
+    tokens.push_back({.token = token, .probability = weight});
+    sum += weight;
+  }
+  for (TokenProbability& entry : tokens) entry.probability /= sum;
+  std::ranges::stable_sort(tokens, std::ranges::greater{}, &TokenProbability::probability);
+  keep_top_p(options.top_p, tokens);
+  return tokens;
+}
+
+Result<std::int64_t> sample_token(std::span<const float> logits, const SamplingOptions& options,
+                                  DrawIndex draw) {
+  const auto tokens = sampling_distribution(logits, options);
+  if (!tokens) return tl::unexpected(tokens.error());
+  Random random(mixed(mixed(options.seed, draw.request), draw.token));
+  double left = random.uniform();
+  for (const TokenProbability& entry : *tokens) {
+    left -= entry.probability;
+    if (left < 0) return entry.token;
+  }
+  return tokens->back().token;  // The probabilities sum to 1 only within rounding.
+}
+
+}  // namespace weir

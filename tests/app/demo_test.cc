@@ -1,0 +1,49 @@
+// The demo, as somebody sees it who has just built the program.
+
+#include <filesystem>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "app/demo_text.h"
+#include "base/json.h"
+#include "tests/app/program.h"
+#include "tests/checkpoint/temporary_folder.h"
+
+namespace weir {
+namespace {
+
+TEST(Demo, HasEnoughPlainText) {
+  EXPECT_GT(demo_text().size(), 16384U);
+  for (const char c : demo_text()) ASSERT_TRUE(c == '\n' || (c >= ' ' && c <= '~')) << c;
+}
+
+TEST(Demo, FindsEveryAnswerUnderEveryStrategy) {
+  const TemporaryFolder folder;
+  const std::string trace = folder.file("trace.json");
+  const ProgramResult result = run_weir({"demo", "--trace", trace, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json demo = parse_json(result.out, "stdout").value();
+  ASSERT_EQ(demo["runs"].size(), 3U);
+  for (const nlohmann::json& run : demo["runs"]) {
+    EXPECT_EQ(run["matches"], true) << run["strategy"];
+    ASSERT_EQ(run["answers"].size(), 3U);
+    EXPECT_GE(run["answers"][0]["prompt_tokens"], 16384);
+    for (const nlohmann::json& answer : run["answers"])
+      EXPECT_EQ(answer["answer"], answer["expected"]);
+  }
+  EXPECT_TRUE(parse_json(read_text_file(trace).value(), trace));
+}
+
+TEST(Demo, EndsCleanlyWhenInterrupted) {
+  const TemporaryFolder folder;
+  const std::string trace = folder.file("trace.json");
+  const ProgramResult result =
+      run_weir({"demo", "--trace", trace, "--keep", folder.file("recall")}, {.interrupt_after = 1});
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_EQ(result.err, "");
+  EXPECT_TRUE(std::filesystem::exists(folder.file("recall/config.json")));
+}
+
+}  // namespace
+}  // namespace weir

@@ -1,0 +1,26 @@
+#pragma once
+// The real program, started as a user would.
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace weir {
+
+struct ProgramResult {
+  int exit_code = -1;  // 128 + signal where a signal ended it.
+  std::string out;
+  std::string err;
+};
+
+struct ProgramOptions {
+  // Sends SIGINT as soon as this many bytes have come out of stdout and stderr together.
+  std::optional<std::size_t> interrupt_after = {};
+};
+
+// Runs build/weir with `arguments`; stdin is empty. Kills it after a minute.
+[[nodiscard]] ProgramResult run_weir(std::vector<std::string> arguments,
+                                     ProgramOptions options = {});
+
+}  // namespace weir

@@ -1,0 +1,218 @@
+#include "exec/executor.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "tests/exec/machine.h"
+
+namespace weir {
+namespace {
+
+StepLayouts on_devices(std::uint32_t count, std::int64_t batch_size) {
+  return tensor_parallel(device_range(0, count), batch_size);
+}
+
+Tokens joined(Tokens first, const Tokens& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+TEST(Executor, DecodesAsItPrefills) {
+  Machine machine({.num_devices = 2, .logits = LogitsWanted::all});
+  const ValidPlan plan = machine.plan(on_devices(2, 1), 1);
+  const Tokens tokens = some_tokens(9, 1);
+  Logits one_by_one(1);
+  for (const std::int64_t token : tokens) {
+    const Logits logits = machine.run(plan, {{1, {token}}});
+    one_by_one[0].insert(one_by_one[0].end(), logits[0].begin(), logits[0].end());
+  }
+  expect_near(one_by_one, machine.run(plan, {{2, tokens}}));
+}
+
+TEST(Executor, LetsRequestsWithoutNewTokensRest) {
+  Machine machine({.num_devices = 2});
+  const ValidPlan plan = machine.plan(on_devices(2, 3), 3);
+  const Logits all = machine.run(plan, {{1, some_tokens(5, 1)}, {2, {}}, {3, some_tokens(6, 3)}});
+  EXPECT_TRUE(all[1].empty());
+  EXPECT_EQ(all[0].size(), 300U);
+  const Logits nobody = machine.run(plan, {{1, {}}, {2, {}}, {3, {}}});
+  EXPECT_EQ(nobody, Logits(3));
+  const Logits later = machine.run(plan, {{1, {4}}, {2, some_tokens(7, 2)}, {3, {}}});
+
+  Machine alone({});
+  const ValidPlan one = alone.plan(on_devices(1, 1), 1);
+  expect_near({later[0]}, alone.run(one, {{1, joined(some_tokens(5, 1), {4})}}));
+  expect_near({later[1]}, alone.run(one, {{2, some_tokens(7, 2)}}));
+}
+
+TEST(Executor, LetsSequencesJoinAndLeave) {
+  Machine machine({.num_devices = 2});
+  const ValidPlan two = machine.plan(on_devices(2, 2), 2);
+  const ValidPlan three = machine.plan(on_devices(2, 3), 3);
+  machine.run(two, {{1, some_tokens(20, 1)}, {2, some_tokens(30, 2)}});
+  machine.run(three, {{2, {5}}, {3, some_tokens(10, 3)}, {1, {6}}});
+  machine.release(1);
+  const Logits last = machine.run(two, {{3, {7}}, {2, {8}}});
+
+  Machine alone({});
+  const ValidPlan one = alone.plan(on_devices(1, 1), 1);
+  expect_near({last[0]}, alone.run(one, {{3, joined(some_tokens(10, 3), {7})}}));
+  expect_near({last[1]}, alone.run(one, {{2, joined(some_tokens(30, 2), {5, 8})}}));
+}
+
+TEST(Executor, ForgetsAReleasedSequence) {
+  Machine machine({.num_devices = 2});
+  const ValidPlan plan = machine.plan(on_devices(2, 2), 2);
+  machine.run(plan, {{1, some_tokens(20, 1)}, {2, some_tokens(200, 2)}});
+  std::vector<std::int64_t> held;
+  for (const Executor::Held& device : machine.executor().held()) held.push_back(device.kv_cache);
+  // Two layers, K and V, 2 of the 4 KV heads of 8: one block of positions and two.
+  const std::int64_t block = 2 * 2 * 2 * 8 * 128 * 4;
+  EXPECT_EQ(held, std::vector<std::int64_t>({3 * block, 3 * block}));
+  machine.release(2);
+  for (const Executor::Held& device : machine.executor().held()) EXPECT_EQ(device.kv_cache, block);
+  machine.release(1);
+  for (const Executor::Held& device : machine.executor().held()) EXPECT_EQ(device.kv_cache, 0);
+  // Its id begins anew.
+  const Logits again = machine.run(plan, {{1, some_tokens(3, 3)}, {2, {}}});
+  Machine alone({});
+  expect_near({again[0]}, alone.run(alone.plan(on_devices(1, 1), 1), {{1, some_tokens(3, 3)}}));
+}
+
+TEST(Executor, GivesAllRanksTheSameBits) {
+  Logits of_rank_0;
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    StepLayouts layouts = on_devices(4, 3);
+    const std::vector<DeviceId> reader = {DeviceId{rank}};
+    // Computes all logits from its own copy of the residual.
+    layouts.microbatches[0].logits = layouts.microbatches[0].logits_out = replicated(reader);
+    Machine machine({.num_devices = 4});
+    const Logits logits = generate(machine, machine.plan(layouts, 3));
+    if (rank == 0) of_rank_0 = logits;
+    EXPECT_EQ(logits, of_rank_0) << "rank " << rank;
+  }
+}
+
+TEST(Executor, RunsMoreDevicesThanThereAreCores) {
+  Machine machine({.num_devices = 8});
+  Machine alone({});
+  expect_near(generate(machine, machine.plan(on_devices(8, 3), 3)),
+              generate(alone, alone.plan(on_devices(1, 3), 3)));
+}
+
+TEST(Executor, SpreadsADeviceOverItsCores) {
+  Machine machine({.cores = {0, 0}});
+  Machine alone({});
+  expect_near(generate(machine, machine.plan(on_devices(1, 3), 3)),
+              generate(alone, alone.plan(on_devices(1, 3), 3)));
+}
+
+TEST(Executor, KnowsAPlanByItsContentNotByItsPlace) {
+  Machine machine({.num_devices = 4});
+  Machine alone({});
+  const ValidPlan one = alone.plan(on_devices(1, 1), 1);
+  // Plans that come and go where others were.
+  for (const std::uint32_t devices : {4U, 1U, 3U, 2U, 4U}) {
+    const Tokens tokens = some_tokens(4, devices);
+    expect_near(machine.run(machine.plan(on_devices(devices, 1), 1), {{devices, tokens}}),
+                alone.run(one, {{devices, tokens}}));
+    machine.release(devices);
+    alone.release(devices);
+  }
+}
+
+TEST(Executor, LoadsWeightsWhenAPlanIsPrepared) {
+  Machine machine({.num_devices = 2});
+  const ValidPlan plan = machine.plan(on_devices(2, 1), 1);
+  EXPECT_EQ(machine.executor().held()[0].weights, 0);
+  ASSERT_TRUE(machine.executor().prepare(plan));
+  const std::int64_t loaded = machine.executor().held()[0].weights;
+  EXPECT_GT(loaded, 0);
+  machine.run(plan, {{1, {1}}});
+  EXPECT_EQ(machine.executor().held()[0].weights, loaded);
+}
+
+TEST(Executor, StopsAllocatingOnceShapesRepeat) {
+  Machine machine({.num_devices = 2});
+  const ValidPlan plan = machine.plan(on_devices(2, 2), 2);
+  machine.run(plan, {{1, some_tokens(20, 1)}, {2, some_tokens(30, 2)}});
+  machine.run(plan, {{1, {1}}, {2, {2}}});
+  const std::int64_t held = machine.executor().held()[1].buffers;
+  for (int i = 0; i < 5; ++i) machine.run(plan, {{1, {1}}, {2, {2}}});
+  EXPECT_EQ(machine.executor().held()[1].buffers, held);
+}
+
+TEST(Executor, RecordsNothingUnlessAsked) {
+  Machine machine({});
+  const ValidPlan plan = machine.plan(on_devices(1, 1), 1);
+  ExecutorOptions options = {.devices = {{.name = "0", .cores = {}}}, .record_tasks = false};
+  auto quiet = Executor::make(random_model().checkpoint(), random_model().spec(), options).value();
+  const Tokens tokens = {1, 2};
+  std::vector<TaskRecord> tasks;
+  const auto output = quiet->run(plan,
+                                 {.lengths = {{.q_len = 2, .kv_len = 2}},
+                                  .sequences = {SequenceId{1}},
+                                  .tokens = {tokens},
+                                  .rope_lengths = {2}},
+                                 0, &tasks);
+  ASSERT_TRUE(output);
+  EXPECT_TRUE(tasks.empty());
+}
+
+TEST(Executor, RefusesToRunOnNothing) {
+  const auto none = Executor::make(random_model().checkpoint(), random_model().spec(), {});
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().message, "devices: found none, allowed at least 1");
+}
+
+// Leaves this process no more memory than it has mapped already, and a little.
+void limit_memory() {
+  std::int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const auto bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + (4 << 20));
+  const rlimit limit = {.rlim_cur = bytes, .rlim_max = bytes};
+  setrlimit(RLIMIT_AS, &limit);
+}
+
+// Sanitizers map terabytes of shadow memory, which no limit of address space survives.
+bool address_space_can_be_limited() {
+  std::int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * sysconf(_SC_PAGESIZE) < std::int64_t{1} << 40;
+}
+
+// Three devices wait for one another when memory runs out on some of them.
+[[noreturn]] void run_out_of_memory() {
+  Machine machine({.num_devices = 3});
+  // A row of 256 bytes per token is more than malloc may still have in reserve.
+  constexpr std::int64_t kLong = 1 << 19;
+  PlanHeader header = machine.header();
+  header.limits = {{.q_len = kLong, .kv_len = kLong}};
+  const ValidPlan plan = validate(lower(header, on_devices(3, 1))).value();
+  if (!machine.executor().prepare(plan)) std::exit(1);
+  const Tokens tokens = some_tokens(kLong, 1);
+  const StepInput input = {.lengths = header.limits,
+                           .sequences = {SequenceId{1}},
+                           .tokens = {tokens},
+                           .rope_lengths = {kLong}};
+  limit_memory();
+  const auto first = machine.executor().run(plan, input, 0, nullptr);
+  const auto second = machine.executor().run(plan, input, 1, nullptr);
+  if (first || second || !first.error().message.ends_with(": out of memory")) std::exit(2);
+  std::exit(second.error().message == first.error().message ? 0 : 3);
+}
+
+TEST(ExecutorDeathTest, SaysThatMemoryRanOutAndRefusesToGoOn) {
+  if (!address_space_can_be_limited()) GTEST_SKIP() << "needs a run without sanitizers";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(run_out_of_memory(), testing::ExitedWithCode(0), "");
+}
+
+}  // namespace
+}  // namespace weir

@@ -187,7 +187,6 @@ class Search {
     const double sent = steps.passes * size * (steps.divided ? (n() - 1) / n() : 1);
     const double wire = sent / domain.port;
     const double local = size / n() / domain.port * c.local_copy;
-    const std::vector<LinkUse> uses = ring_uses(sent);
     const bool small_messages =
         shape_.members.size() >= 8 || sent <= static_cast<double>(c.packed_limit.value);
     if (options_.custom_all_reduce && shape_.kind == OpKind::all_reduce &&
@@ -196,18 +195,18 @@ class Search {
     if (options_.library || !best_) {
       if (small_messages) {
         consider(CollectiveAlgorithm::ring, c.launch.value + hops * c.hop.value,
-                 wire / c.inline_efficiency, uses);
+                 wire / c.inline_efficiency, ring_uses(sent / c.inline_efficiency));
         consider(CollectiveAlgorithm::ring,
                  c.launch.value + c.packed_launch.value + hops * c.hop.value,
-                 wire / c.packed_efficiency + local, uses);
+                 wire / c.packed_efficiency + local, ring_uses(sent / c.packed_efficiency));
       }
       consider(CollectiveAlgorithm::ring,
                c.launch.value + c.bulk_launch.value + hops * c.bulk_hop.value,
-               wire / c.bulk_efficiency + local, uses);
+               wire / c.bulk_efficiency + local, ring_uses(sent / c.bulk_efficiency));
       if (shape_.kind == OpKind::all_reduce && domain.switched && c.switch_efficiency > 0 &&
           shape_.members.size() >= 8) {
         consider(CollectiveAlgorithm::in_switch, c.launch.value + c.switch_launch.value,
-                 size / domain.port / c.switch_efficiency, ring_uses(size));
+                 size / domain.port / c.switch_efficiency, ring_uses(size / c.switch_efficiency));
       }
     }
   }
@@ -218,9 +217,9 @@ class Search {
     const double all = (n() - 1) * bytes();
     const double parts = 2 * (n() - 1) / n() * bytes();
     consider(CollectiveAlgorithm::one_shot, c.one_shot_launch.value + peers,
-             all / domain.port / c.one_shot_efficiency, ring_uses(all));
+             all / domain.port / c.one_shot_efficiency, ring_uses(all / c.one_shot_efficiency));
     consider(CollectiveAlgorithm::two_shot, c.two_shot_launch.value + peers,
-             parts / domain.port / c.two_shot_efficiency, ring_uses(parts));
+             parts / domain.port / c.two_shot_efficiency, ring_uses(parts / c.two_shot_efficiency));
   }
 
   // What launching costs beyond the hops: on GPUs a kernel of the library.
@@ -424,7 +423,9 @@ Result<CommCost> message_cost(const Topology& topology, DeviceId from, DeviceId 
   const double bulk = c.bulk_launch.value + c.bulk_hop.value + amount / rate / c.bulk_efficiency;
   const bool in_bulk = bulk < packed;
   cost.latency += in_bulk ? c.bulk_launch + c.bulk_hop : c.packed_launch + c.hop;
-  cost.transfer = {amount / rate / (in_bulk ? c.bulk_efficiency : c.packed_efficiency)};
+  const double efficiency = in_bulk ? c.bulk_efficiency : c.packed_efficiency;
+  cost.transfer = {amount / rate / efficiency};
+  for (LinkUse& use : cost.uses) use.bytes /= efficiency;
   return cost;
 }
 

@@ -60,7 +60,7 @@ struct CollectiveOptions {
 
 struct LinkUse {
   LinkId link{};
-  double bytes = 0;
+  double bytes = 0;  // With what the protocol adds to them.
 };
 
 // First `latency`, in which links are idle, then `transfer`, when nobody else uses them.

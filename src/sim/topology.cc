@@ -79,12 +79,13 @@ Topology::Topology(ClusterSpec cluster) : cluster_(std::move(cluster)) {
       sent += static_cast<double>(owners * type.nics->count) * value_or_zero(type.nics->bandwidth) *
               kNicEfficiency;
     }
-    for (int direction = 0; direction < 2; ++direction) add(sent / network.oversubscription);
+    for (int direction = 0; direction < 2; ++direction) add(sent / network.oversubscription, true);
   }
 }
 
-std::uint32_t Topology::add(double bytes_per_second) {
+std::uint32_t Topology::add(double bytes_per_second, bool shared) {
   capacity_.push_back(bytes_per_second);
+  shared_.push_back(shared);
   return static_cast<std::uint32_t>(capacity_.size() - 1);
 }
 
@@ -96,25 +97,25 @@ void Topology::add_node(const NodeType& type) {
   for (std::int64_t d = 0; d < devices; ++d) {
     for (const Fabric& fabric : type.fabrics) {
       const double rate = value_or_zero(fabric.bandwidth) * efficiency_of(fabric.kind);
-      for (int direction = 0; direction < 2; ++direction) add(rate);
+      for (int direction = 0; direction < 2; ++direction) add(rate, false);
     }
   }
   links.first_host = next();
   for (std::int64_t d = 0; d < devices; ++d) {
     const double rate = value_or_zero(type.host.device_bandwidth) * kPcieEfficiency;
-    for (int direction = 0; direction < 2; ++direction) add(rate);
+    for (int direction = 0; direction < 2; ++direction) add(rate, false);
   }
   links.first_nic = next();
   if (type.nics) {
     const std::int64_t owners = type.nics->owner == NicOwner::device ? devices : 1;
     const double rate = static_cast<double>(type.nics->count) *
                         value_or_zero(type.nics->bandwidth) * kNicEfficiency;
-    for (std::int64_t i = 0; i < 2 * owners; ++i) add(rate);
+    for (std::int64_t i = 0; i < 2 * owners; ++i) add(rate, owners == 1);
   }
   links.first_shared = next();
   for (const Fabric& fabric : type.fabrics) {
     for (std::int64_t g = 0; g < groups_of(fabric, devices); ++g)
-      add(value_or_zero(fabric.shared_bandwidth) * efficiency_of(fabric.kind));
+      add(value_or_zero(fabric.shared_bandwidth) * efficiency_of(fabric.kind), true);
   }
   nodes_.push_back(links);
 }

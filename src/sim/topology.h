@@ -36,6 +36,9 @@ class Topology {
   [[nodiscard]] Result<Route> route(DeviceId from, DeviceId to) const;
   // What a link of a route can carry: its stated rate times what the protocol leaves of it.
   [[nodiscard]] BytesPerSecond capacity(LinkId link) const { return {capacity_[index_of(link)]}; }
+  // Whether messages between different pairs of devices can meet on it; other links belong to one
+  // device.
+  [[nodiscard]] bool is_shared(LinkId link) const { return shared_[index_of(link)]; }
   [[nodiscard]] std::size_t num_links() const { return capacity_.size(); }
   [[nodiscard]] const ClusterSpec& cluster() const { return cluster_; }
 
@@ -46,14 +49,15 @@ class Topology {
     std::uint32_t first_nic = 0;     // Then out and in of each owner.
     std::uint32_t first_shared = 0;  // Then one for each group of each fabric.
   };
-  std::uint32_t add(double bytes_per_second);
+  std::uint32_t add(double bytes_per_second, bool shared);
   void add_node(const NodeType& type);
   [[nodiscard]] Result<Route> within_node(const Device& from, const Device& to) const;
   [[nodiscard]] Result<Route> between_nodes(const Device& from, const Device& to) const;
   [[nodiscard]] Result<std::uint32_t> nic_of(const Device& device) const;
 
   ClusterSpec cluster_;
-  std::vector<double> capacity_;
+  std::vector<double> capacity_;  // Both by link.
+  std::vector<bool> shared_;
   std::vector<NodeLinks> nodes_;
   std::uint32_t first_leaf_ = 0;  // Then up and down of each leaf.
 };

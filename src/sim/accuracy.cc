@@ -29,13 +29,20 @@ constexpr std::array kKnownDevices = {
     KnownDevice{"H100-SXM", "h100-sxm"}, KnownDevice{"H100-80GB", "h100-sxm"},
     KnownDevice{"H200-SXM", "h200-sxm"}};
 
-struct Machine {
+struct KnownMachine {
   ClusterSpec cluster;
   DeviceModel model;
 };
 
+// One measurement beside what the model and a plain roofline say of it, in seconds.
+struct TimeComparison {
+  double measured = 0;
+  double predicted = 0;
+  double roofline = 0;
+};
+
 using Key = std::pair<std::string, std::string>;  // What, on which device.
-using Comparisons = std::map<Key, std::vector<Comparison>>;
+using Comparisons = std::map<Key, std::vector<TimeComparison>>;
 
 double quantile(std::vector<double> values, double share) {
   std::ranges::sort(values);
@@ -118,7 +125,7 @@ class Accuracy {
     return CsvTable::parse(text.str(), name);
   }
 
-  const Machine* machine(std::string_view device) {
+  const KnownMachine* machine(std::string_view device) {
     const auto found = std::ranges::find(kKnownDevices, device, &KnownDevice::name);
     if (found == kKnownDevices.end()) return nullptr;
     auto place = machines_.find(found->name);
@@ -129,13 +136,13 @@ class Accuracy {
       if (!model) return nullptr;
       place = machines_
                   .emplace(found->name,
-                           Machine{.cluster = *std::move(cluster), .model = *std::move(model)})
+                           KnownMachine{.cluster = *std::move(cluster), .model = *std::move(model)})
                   .first;
     }
     return &place->second;
   }
 
-  void add(const std::string& what, std::string_view on, const Comparison& comparison) {
+  void add(const std::string& what, std::string_view on, const TimeComparison& comparison) {
     if (comparison.measured <= 0) {
       ++report_.skipped;
       return;
@@ -143,7 +150,8 @@ class Accuracy {
     comparisons_[{what, std::string(on)}].push_back(comparison);
   }
 
-  Comparison compare_gemm(const Machine& machine, const GemmShape& shape, double measured) const {
+  TimeComparison compare_gemm(const KnownMachine& machine, const GemmShape& shape,
+                              double measured) const {
     const ShapeWork work = work_of(shape);
     const MemoryLevel& memory = machine.model.levels().back();
     return {.measured = measured,
@@ -154,7 +162,7 @@ class Accuracy {
   }
 
   void add_gemm(const CsvTable& table, std::size_t row) {
-    const Machine* on = machine(table.text(row, "gpu"));
+    const KnownMachine* on = machine(table.text(row, "gpu"));
     const auto m = table.integer(row, "m");
     const auto n = table.integer(row, "n");
     const auto k = table.integer(row, "k");
@@ -172,7 +180,7 @@ class Accuracy {
   // One row is one layer, op by op.
   void add_layer(const CsvTable& table, std::size_t row) {
     const std::string_view device = table.text(row, "device");
-    const Machine* on = machine(device);
+    const KnownMachine* on = machine(device);
     std::map<std::string_view, std::int64_t> of;
     for (const std::string_view column :
          {"hidden", "ffn", "q_heads", "kv_heads", "gated", "tp", "tokens"})
@@ -212,7 +220,7 @@ class Accuracy {
   }
 
   void add_attention(const CsvTable& table, std::size_t row) {
-    const Machine* on = machine(table.text(row, "gpu"));
+    const KnownMachine* on = machine(table.text(row, "gpu"));
     std::map<std::string_view, std::optional<std::int64_t>> of;
     bool complete = on != nullptr && table.text(row, "kv_dtype") == "bf16";
     for (const std::string_view column :
@@ -256,7 +264,7 @@ class Accuracy {
   }
 
   void add_collective(const CsvTable& table, std::size_t row) {
-    const Machine* on = machine(table.text(row, "gpu"));
+    const KnownMachine* on = machine(table.text(row, "gpu"));
     const std::string_view op = table.text(row, "op");
     const auto kind = parse_op_kind(op == "alltoall" ? "all_to_all" : op);
     const auto gpus = table.integer(row, "gpus");
@@ -295,7 +303,7 @@ class Accuracy {
       std::vector<double> measured;
       std::vector<double> predicted;
       std::vector<double> roofline;
-      for (const Comparison& comparison : comparisons) {
+      for (const TimeComparison& comparison : comparisons) {
         measured.push_back(comparison.measured);
         predicted.push_back(comparison.predicted);
         roofline.push_back(comparison.roofline);
@@ -309,7 +317,7 @@ class Accuracy {
   }
 
   std::filesystem::path folder_;
-  std::map<std::string_view, Machine> machines_;
+  std::map<std::string_view, KnownMachine> machines_;
   Comparisons comparisons_;  // Of the file at hand.
   AccuracyReport report_;
 };

@@ -11,13 +11,6 @@
 
 namespace weir {
 
-// One measurement beside what the model and a plain roofline say of it.
-struct Comparison {
-  double measured = 0;  // Seconds, as the others.
-  double predicted = 0;
-  double roofline = 0;  // 0: there is none.
-};
-
 // Relative errors |predicted / measured - 1| of a set.
 struct ErrorSummary {
   std::int64_t count = 0;

@@ -171,4 +171,37 @@ Result<GenerationPrediction> simulate_generation(const PlanOf& plan_of, const Ma
   return GenerationRun(plan_of, machine, shape, options).run();
 }
 
+Result<ServingPrediction> simulate_serving(const PlanOf& plan_of, const Machine& machine,
+                                           const ServingShape& shape,
+                                           const GenerationSimOptions& options) {
+  if (shape.concurrency < 1)
+    return invalid_input(
+        fmt::format("concurrency: found {}, allowed at least 1", shape.concurrency));
+  const auto batch =
+      simulate_generation(plan_of, machine,
+                          {.prompt_lens = std::vector<std::int64_t>(
+                               static_cast<std::size_t>(shape.concurrency), shape.prompt_len),
+                           .output_len = shape.output_len},
+                          options);
+  if (!batch) return tl::unexpected(batch.error());
+  const auto alone = simulate_generation(
+      plan_of, machine, {.prompt_lens = {shape.prompt_len}, .output_len = 1}, options);
+  if (!alone) return tl::unexpected(alone.error());
+
+  const auto steps = static_cast<double>(shape.output_len);
+  const auto requests = static_cast<double>(shape.concurrency);
+  ServingPrediction prediction;
+  prediction.prefill = {to_seconds(alone->timeline.end)};
+  if (shape.output_len > 1) {
+    const SimTime decoding = batch->timeline.end - batch->timeline.steps[0].end;
+    prediction.decode_step = {to_seconds(decoding) / (steps - 1)};
+  }
+  prediction.tpot = prediction.decode_step + prediction.prefill * ((requests - 1) / steps);
+  // A request's first token comes with its prefill, the others with decode steps.
+  const double cycle =
+      prediction.decode_step.value * (steps - 1) + prediction.prefill.value * requests;
+  prediction.output_tps = requests * steps / cycle;
+  return prediction;
+}
+
 }  // namespace weir

@@ -52,4 +52,27 @@ struct GenerationPrediction {
     const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
     const GenerationSimOptions& options = {});
 
+// A server that always has `concurrency` requests under way, each replaced as it ends.
+struct ServingShape {
+  std::int64_t prompt_len = 1;
+  std::int64_t output_len = 1;
+  std::int64_t concurrency = 1;
+};
+
+struct ServingPrediction {
+  Seconds decode_step = {};  // The mean, of all requests together.
+  Seconds prefill = {};      // Of one request.
+  Seconds tpot = {};         // Between two tokens of a request.
+  double output_tps = 0;     // Tokens per second, of all requests.
+};
+
+// Continuous batching with prefills between decode steps: while a request gets its output_len
+// tokens, every other ends once and is followed by one whose prefill holds up all. So
+//   tpot = decode_step + (concurrency - 1) / output_len * prefill.
+// Fails as simulate_generation.
+[[nodiscard]] Result<ServingPrediction> simulate_serving(const PlanOf& plan_of,
+                                                         const Machine& machine,
+                                                         const ServingShape& shape,
+                                                         const GenerationSimOptions& options = {});
+
 }  // namespace weir

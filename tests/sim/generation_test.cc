@@ -91,5 +91,33 @@ TEST_F(Generation, RefusesLengthsThatAreNone) {
             "lengths[0].q_len: found 5000, allowed 0..4096");
 }
 
+TEST_F(Generation, ServersPrefillWhatComesNextBetweenDecodeSteps) {
+  const auto alone = simulate_serving(plan_of(), machine_,
+                                      {.prompt_len = 100, .output_len = 50, .concurrency = 1});
+  ASSERT_TRUE(alone.has_value()) << alone.error().message;
+  EXPECT_EQ(alone->tpot, alone->decode_step);
+  const GenerationPrediction generation = predicted({.prompt_lens = {100}, .output_len = 50});
+  EXPECT_NEAR(alone->output_tps, 50 / to_seconds(generation.timeline.end),
+              1e-6 * alone->output_tps);
+
+  PlanHeader header = tiny_header(2, 2, 4);
+  header.limits.assign(4, {.q_len = 4096, .kv_len = 8192});
+  const auto batch = validate(lower(header, tensor_parallel_layouts(header, device_range(0, 2))));
+  ASSERT_TRUE(batch.has_value());
+  const PlanOf plan_of_either = [&](const StepLengths& lengths) -> Result<const ValidPlan*> {
+    return lengths.size() == 1 ? &plan_ : &*batch;
+  };
+  const auto four = simulate_serving(plan_of_either, machine_,
+                                     {.prompt_len = 100, .output_len = 50, .concurrency = 4});
+  ASSERT_TRUE(four.has_value()) << four.error().message;
+  EXPECT_NEAR(four->tpot.value, four->decode_step.value + 3.0 / 50 * four->prefill.value, 1e-12);
+  EXPECT_GT(four->output_tps, alone->output_tps);
+}
+
+TEST_F(Generation, ServersNeedARequest) {
+  EXPECT_EQ(simulate_serving(plan_of(), machine_, {.concurrency = 0}).error().message,
+            "concurrency: found 0, allowed at least 1");
+}
+
 }  // namespace
 }  // namespace weir

@@ -8,6 +8,7 @@
 #include "app/command.h"
 #include "app/flags.h"
 #include "app/output.h"
+#include "app/serving_accuracy.h"
 #include "report/format.h"
 #include "report/table.h"
 #include "sim/accuracy.h"
@@ -80,8 +81,10 @@ class AccuracyCommand final : public Command {
       }
       return ExitCode::success;
     }
-    const auto report = measure_accuracy(data_);
+    auto report = measure_accuracy(data_);
     if (!report) return tl::unexpected(report.error());
+    if (auto status = add_serving_accuracy(data_, *report); !status)
+      return tl::unexpected(status.error());
     if (json_) {
       print_json(report_to_json(*report));
       return ExitCode::success;

@@ -32,7 +32,7 @@ enum class SimulationMethod : std::uint8_t {
 
 struct SimulateOptions {
   SimulationMethod method = SimulationMethod::automatic;
-  CollectiveOptions collectives;
+  CollectiveOptions collectives = {};
   bool record_tasks = true;
 };
 

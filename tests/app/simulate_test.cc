@@ -78,5 +78,23 @@ TEST(AccuracyCommand, ReportsWhatIsThereAndSkipsWhatIsNot) {
   EXPECT_EQ(absent.out.rfind("skipped: ", 0), 0U);
 }
 
+// One row of ai-dynamo/aiconfigurator@095f58a5, systems/silicon_sample.csv (TensorRT-LLM).
+TEST(AccuracyCommand, HoldsServedModelsAgainstTheSimulator) {
+  TemporaryFolder folder;
+  std::ofstream(folder.file("aic_e2e_h100.csv"))
+      << "gpu,model,weights,mode,isl,osl,concurrency,tp,pp,tpot_ms\n"
+         "H100-SXM,Llama-3.1-8B-Instruct,,agg,1024,128,8,2,1,5.21248\n"
+         "H100-SXM,Llama-3.1-8B-Instruct,fp8,agg,1024,128,8,2,1,4\n";
+  const ProgramResult result =
+      run_weir({"accuracy", "--data",
+                std::filesystem::path(folder.file("x")).parent_path().string(), "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json document = json::parse(result.out);
+  ASSERT_EQ(document["rows"].size(), 1U);
+  EXPECT_EQ(document["rows"][0]["what"], "tpot served");
+  EXPECT_LT(document["rows"][0]["model"]["median"], 0.15);
+  EXPECT_EQ(document["skipped_rows"], 1);
+}
+
 }  // namespace
 }  // namespace weir

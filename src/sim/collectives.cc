@@ -114,7 +114,6 @@ class Search {
         by_node_.emplace_back();
       by_node_.back().push_back(device);
     }
-    rails_ = std::numeric_limits<std::size_t>::max();
     for (const auto& members : by_node_) rails_ = std::min(rails_, members.size());
   }
 
@@ -353,6 +352,7 @@ class Search {
       for (const LinkUse& use : load->uses()) sum[use.link] += use.bytes;
     }
     std::vector<LinkUse> uses;
+    uses.reserve(sum.size());
     for (const auto& [link, carried] : sum) uses.push_back({.link = link, .bytes = carried});
     consider(algorithm, latency, transfer, std::move(uses));
   }
@@ -380,7 +380,7 @@ class Search {
   const CollectiveShape& shape_;
   const CollectiveOptions& options_;
   std::vector<std::vector<DeviceId>> by_node_;
-  std::size_t rails_ = 0;
+  std::size_t rails_ = std::numeric_limits<std::size_t>::max();  // Members of the smallest node.
   std::optional<CommCost> best_;
 };
 

@@ -89,7 +89,8 @@ bool CsvTable::has(std::string_view column) const { return index_of(column).has_
 
 std::string_view CsvTable::text(std::size_t row, std::string_view column) const {
   const auto i = index_of(column);
-  return i ? std::string_view(rows_[row][*i]) : std::string_view();
+  if (!i) return {};
+  return rows_[row][*i];
 }
 
 std::optional<double> CsvTable::number(std::size_t row, std::string_view column) const {

@@ -107,8 +107,7 @@ class Tracer {
         return std::tuple(change.time, change.bytes > 0);
       });
       std::vector<MemorySample> samples = {{.time = begin, .memory = constant_[d]}};
-      for (std::size_t i = 0; i < changes_[d].size(); ++i) {
-        const Change& change = changes_[d][i];
+      for (const Change& change : changes_[d]) {
         if (samples.back().time != change.time) {
           samples.push_back(samples.back());
           samples.back().time = change.time;
@@ -183,8 +182,9 @@ std::optional<MemoryShortage> find_shortage(const Plan& plan, const StepLengths&
 }
 
 std::string describe(const Plan& plan, const MemoryShortage& shortage) {
-  const auto category = std::ranges::find(kCategories, std::string_view(shortage.category),
-                                          [](const auto& entry) { return entry.first; });
+  const std::string_view name = shortage.category;
+  const auto category =
+      std::ranges::find(kCategories, name, [](const auto& entry) { return entry.first; });
   CHECK(category != kCategories.end(), "a shortage names a category");
   std::string text = fmt::format(
       "device {} needs {:.2f} GB and has {:.2f} GB: {} takes {:.2f} GB; ",

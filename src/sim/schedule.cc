@@ -28,15 +28,22 @@ Schedule empty_schedule(const Plan& plan) {
 
 constexpr std::uint32_t kNoTask = std::numeric_limits<std::uint32_t>::max();
 
-// The task of `node` on `device`, which stands at `place` in the reader's group.
-std::uint32_t task_on(const Plan& plan, const Schedule& schedule, const Node& reader, NodeId node,
-                      std::uint32_t place, DeviceId device) {
-  const std::uint32_t first = schedule.first_task[index_of(node)];
-  const GroupId group = plan.at(node).devices;
-  if (group == reader.devices) return first + place;
+// A member of a node's group.
+struct Member {
+  const Node& node;
+  std::uint32_t place;
+  DeviceId device;
+};
+
+// The task of `producer` on the device of `reader`; kNoTask where it has none there.
+std::uint32_t task_on(const Plan& plan, const Schedule& schedule, NodeId producer,
+                      const Member& reader) {
+  const std::uint32_t first = schedule.first_task[index_of(producer)];
+  const GroupId group = plan.at(producer).devices;
+  if (group == reader.node.devices) return first + reader.place;
   const std::vector<DeviceId>& members = plan.at(group);
-  const auto found = std::ranges::lower_bound(members, device);
-  if (found == members.end() || *found != device) return kNoTask;
+  const auto found = std::ranges::lower_bound(members, reader.device);
+  if (found == members.end() || *found != reader.device) return kNoTask;
   return first + static_cast<std::uint32_t>(found - members.begin());
 }
 
@@ -67,7 +74,7 @@ class StaticPass {
       for (const ValueId input : node.inputs) {
         const NodeId producer = valid_.producers()[index_of(input)];
         if (index_of(producer) == plan_.nodes.size()) continue;  // State from before the step.
-        const std::uint32_t task = task_on(plan_, schedule_, node, producer, place, device);
+        const std::uint32_t task = task_on(plan_, schedule_, producer, {node, place, device});
         if (task != kNoTask) start = std::max(start, schedule_.tasks[task].end);
       }
       schedule_.tasks[first + place].start = start;
@@ -159,7 +166,7 @@ class EventLoop {
           const NodeId producer = valid_.producers()[index_of(input)];
           if (index_of(producer) == plan_.nodes.size()) continue;
           const std::uint32_t before =
-              task_on(plan_, schedule_, node, producer, place, members[place]);
+              task_on(plan_, schedule_, producer, {node, place, members[place]});
           if (before != kNoTask) edges.emplace_back(before, task);
         }
       }
@@ -318,8 +325,7 @@ bool shares_links(const Plan& plan, const StepCosts& costs, const Topology& topo
       }
     }
     std::ranges::sort(links);
-    const auto repeated = std::ranges::unique(links);
-    links.erase(repeated.begin(), repeated.end());
+    links.erase(std::unique(links.begin(), links.end()), links.end());
     SimTime begin = tasks[0].ready;
     SimTime end;
     for (const TaskTimes& task : tasks) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <tuple>
+#include <utility>
 
 #include "base/check.h"
 #include "layout/redistribute.h"
@@ -365,22 +366,14 @@ class CostBuilder {
 };
 
 // What decides a node's costs: all but its layer.
-struct ClassKey {
-  OpKind kind;
-  std::int32_t microbatch;
-  GroupId devices;
-  std::vector<std::pair<LayoutId, Role>> values;
-
-  auto operator<=>(const ClassKey&) const = default;
-};
+using ClassKey = std::tuple<OpKind, std::int32_t, GroupId, std::vector<std::pair<LayoutId, Role>>>;
 
 ClassKey key_of(const Plan& plan, const Node& node) {
-  ClassKey key{
-      .kind = node.kind, .microbatch = node.microbatch, .devices = node.devices, .values = {}};
+  std::vector<std::pair<LayoutId, Role>> values;
   for (const auto* list : {&node.inputs, &node.outputs}) {
-    for (const ValueId id : *list) key.values.emplace_back(plan.at(id).layout, plan.at(id).role);
+    for (const ValueId id : *list) values.emplace_back(plan.at(id).layout, plan.at(id).role);
   }
-  return key;
+  return {node.kind, node.microbatch, node.devices, std::move(values)};
 }
 
 }  // namespace

@@ -66,6 +66,10 @@ double value_or_zero(const std::optional<BytesPerSecond>& rate) { return rate ? 
 
 Topology::Topology(ClusterSpec cluster) : cluster_(std::move(cluster)) {
   for (const ClusterNode& node : cluster_.nodes) add_node(cluster_.node_types[node.type]);
+  add_leaves();
+}
+
+void Topology::add_leaves() {
   const Network& network = cluster_.network;
   first_leaf_ = static_cast<std::uint32_t>(capacity_.size());
   if (!network.nodes_per_leaf) return;

@@ -51,6 +51,7 @@ class Topology {
   };
   std::uint32_t add(double bytes_per_second, bool shared);
   void add_node(const NodeType& type);
+  void add_leaves();
   [[nodiscard]] Result<Route> within_node(const Device& from, const Device& to) const;
   [[nodiscard]] Result<Route> between_nodes(const Device& from, const Device& to) const;
   [[nodiscard]] Result<std::uint32_t> nic_of(const Device& device) const;

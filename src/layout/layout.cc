@@ -16,6 +16,8 @@ constexpr std::size_t kAxesOfTile = 2 * kAxesOfBox;
 
 // Problems of one layout after which looking further helps nobody.
 constexpr std::size_t kMostProblems = 8;
+// Requests times pieces that are looked at request by request; beyond it the layout is given up.
+constexpr std::size_t kMostPiecesByRequest = std::size_t{1} << 24;
 // Tiles looked at, over all slabs, before a layout is given up. A grid of n pieces takes 8 n at
 // most; boxes thrown at random could take n^4.
 constexpr std::size_t kMostVisits = std::size_t{1} << 22;
@@ -195,7 +197,7 @@ std::size_t combine(std::size_t seed, std::size_t value) {
 
 // Each request has lengths of its own, so bounds of different requests need no order. Checks the
 // requests between neighbouring request bounds by themselves; nullopt where there are no such
-// bounds inside the domain.
+// bounds inside the domain, or too many.
 std::optional<std::vector<std::string>> problems_by_request(const Layout& layout,
                                                             const LayoutDomain& domain) {
   const Range all = domain.box.request;
@@ -208,7 +210,8 @@ std::optional<std::vector<std::string>> problems_by_request(const Layout& layout
   }
   std::ranges::sort(cuts);
   cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
-  const bool has_inner = cuts.size() > 2;
+  const bool has_inner =
+      cuts.size() > 2 && cuts.size() * layout.pieces.size() <= kMostPiecesByRequest;
   const bool leaves = cuts.front() < all.begin.offset || cuts.back() > all.end.offset;
   if (!all.begin.is_constant() || !all.end.is_constant() || !has_inner || leaves)
     return std::nullopt;

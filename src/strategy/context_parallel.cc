@@ -146,9 +146,10 @@ class ContextParallel final : public Strategy {
         has_shard = true;
       }
       if (has_shard) continue;
-      // Fewer blocks than devices: this one attends to nothing in this round.
+      // Fewer blocks than devices: this one attends to nothing in this round, and to another
+      // nothing in each, so that rounds together repeat no piece.
       attention.pieces.push_back(query);
-      attention.pieces.back().over.token = Range::of(0, 0);
+      attention.pieces.back().over.token = Range::of(shift, shift);
     }
     return plain_round(cache, cache, std::move(attention));
   }

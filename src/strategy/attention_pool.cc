@@ -144,8 +144,6 @@ Result<std::unique_ptr<Strategy>> make_attention_pool(const ModelSpec& model,
   return std::make_unique<AttentionPool>(model, shape);
 }
 
-constexpr std::int64_t kMostRanks = 65536;
-
 constexpr OptionSpec kOptions[] = {
     {.name = "tp", .help = "base devices per stage", .default_value = "1", .max = kMostRanks},
     {.name = "pool",

@@ -46,6 +46,8 @@ struct CommandEntry {
 [[nodiscard]] std::unique_ptr<Command> make_model_command();
 [[nodiscard]] std::unique_ptr<Command> make_strategies_command();
 [[nodiscard]] std::unique_ptr<Command> make_plan_command();
+[[nodiscard]] std::unique_ptr<Command> make_simulate_command();
+[[nodiscard]] std::unique_ptr<Command> make_accuracy_command();
 [[nodiscard]] std::unique_ptr<Command> make_run_command();
 [[nodiscard]] std::unique_ptr<Command> make_demo_command();
 

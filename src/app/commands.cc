@@ -18,6 +18,12 @@ std::span<const CommandEntry> commands() {
       CommandEntry{.name = "plan",
                    .summary = "what each device does, holds and sends",
                    .make = make_plan_command},
+      CommandEntry{.name = "simulate",
+                   .summary = "predicted latency, throughput, memory, energy and price",
+                   .make = make_simulate_command},
+      CommandEntry{.name = "accuracy",
+                   .summary = "the simulator's models held against measured kernels",
+                   .make = make_accuracy_command},
       CommandEntry{
           .name = "run", .summary = "generate text on this machine", .make = make_run_command},
       CommandEntry{.name = "demo",

@@ -1,0 +1,163 @@
+#pragma once
+// How long one kernel takes on one device: the place where shapes become seconds. GPUs are modelled
+// in gpu_model.h, CPU devices in cpu_model.h; both answer the questions below. Times are of the
+// device alone, without waiting for others.
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/result.h"
+#include "base/units.h"
+#include "spec/cluster.h"
+
+namespace weir {
+
+// A dense product: activations [rows, depth] with a weight [depth, cols].
+struct GemmShape {
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t depth = 0;
+  DType weight = DType::bf16;
+  DType activation = DType::bf16;
+
+  bool operator==(const GemmShape&) const = default;
+};
+
+// What one request asks of an attention kernel: its queries [0, q_len) stand at positions
+// past_len..past_len + q_len and see the keys of [key_begin, key_end) at or before them.
+struct AttentionTile {
+  std::int64_t q_len = 0;
+  std::int64_t past_len = 0;
+  std::int64_t key_begin = 0;
+  std::int64_t key_end = 0;
+  std::int64_t q_heads = 0;
+  std::int64_t kv_heads = 0;
+
+  bool operator==(const AttentionTile&) const = default;
+};
+// One launch: the tiles of a batch.
+struct AttentionShape {
+  std::vector<AttentionTile> tiles;
+  std::int64_t head_dim = 0;   // Of q and k;
+  std::int64_t value_dim = 0;  // of v and the output.
+  std::int64_t window = 0;     // Keys that a query sees at most; 0: all.
+  DType kv = DType::bf16;
+  DType activation = DType::bf16;
+};
+
+// A pass over memory that computes little.
+struct StreamShape {
+  std::int64_t bytes = 0;  // Read and written.
+  std::int64_t flops = 0;  // On vector units.
+  DType dtype = DType::bf16;
+};
+
+// Where operands that outlive a step (weights, the KV cache) are read from: they are streamed in
+// the same order in every step, so a cache that holds all of them serves them all, and a smaller
+// one none.
+struct MemoryLevel {
+  std::string_view name;          // "L2"
+  std::int64_t capacity = 0;      // Bytes.
+  BytesPerSecond bandwidth = {};  // Reached, not peak.
+
+  bool operator==(const MemoryLevel&) const = default;
+};
+
+// Time and dynamic energy (beyond the device's power when it does nothing).
+struct KernelCost {
+  Seconds time = {};
+  double joules = 0;
+};
+
+// The figures that a model needs and a device type lacks become an error that names them.
+class GpuModel {
+ public:
+  static Result<GpuModel> make(const DeviceType& type);
+  [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
+  [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape) const;
+  [[nodiscard]] const std::vector<MemoryLevel>& levels() const { return levels_; }
+  [[nodiscard]] double resting_watts() const { return resting_watts_; }
+
+ private:
+  GpuModel() = default;
+  [[nodiscard]] double peak(DType dtype) const;  // Flop/s.
+  // Sustained arithmetic never draws more than the power limit: a lower bound of its time. Streams
+  // stay below it, and what does both at once is over before the limit acts.
+  [[nodiscard]] KernelCost within_power(double seconds, double flops, double bytes) const;
+
+  const struct GpuCalibration* constants_ = nullptr;
+  PeakFlops matrix_;
+  PeakFlops vector_;
+  std::int64_t num_sms_ = 0;
+  double l2_bandwidth_ = 0;  // 0: not known, no bound.
+  double memory_bandwidth_ = 0;
+  double max_watts_ = 0;  // 0: not known, no bound.
+  double resting_watts_ = 0;
+  std::vector<MemoryLevel> levels_;
+};
+
+class CpuModel {
+ public:
+  static Result<CpuModel> make(const DeviceType& type);
+  [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
+  [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape) const;
+  [[nodiscard]] const std::vector<MemoryLevel>& levels() const { return levels_; }
+  [[nodiscard]] double resting_watts() const { return resting_watts_; }
+
+ private:
+  CpuModel() = default;
+  [[nodiscard]] double peak(DType dtype) const;
+  [[nodiscard]] const MemoryLevel& level_for(std::int64_t bytes) const;
+  [[nodiscard]] KernelCost cost(double seconds) const;
+
+  PeakFlops matrix_;
+  PeakFlops vector_;
+  Seconds launch_ = {};
+  double active_watts_ = 0;  // Beyond resting_watts_.
+  double resting_watts_ = 0;
+  std::vector<MemoryLevel> levels_;
+};
+
+class DeviceModel {
+ public:
+  // Fails where the type lacks a figure that its model needs, naming all of them.
+  static Result<DeviceModel> make(const DeviceType& type);
+
+  // `weights` and `cache` are levels of this model.
+  [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
+  [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape) const;
+  // The smallest level that holds what a device streams in every step.
+  [[nodiscard]] const MemoryLevel& level_for(std::int64_t streamed_bytes) const;
+  [[nodiscard]] const std::vector<MemoryLevel>& levels() const;  // Smallest first.
+  // Drawn at any time; tasks add their joules.
+  [[nodiscard]] double resting_watts() const;
+
+ private:
+  explicit DeviceModel(std::variant<GpuModel, CpuModel> model) : model_(std::move(model)) {}
+  std::variant<GpuModel, CpuModel> model_;
+};
+
+// The floor that any model must beat: max(flops / peak, bytes / peak bandwidth). Needs what
+// DeviceModel::make has checked.
+[[nodiscard]] Seconds roofline(const DeviceType& type, DType dtype, double flops, double bytes);
+
+// Floating-point operations and bytes of main memory or cache that a shape stands for.
+struct ShapeWork {
+  double flops = 0;
+  double weight_bytes = 0;  // Of weights, or of keys and values.
+  double activation_bytes = 0;
+};
+[[nodiscard]] ShapeWork work_of(const GemmShape& shape);
+[[nodiscard]] ShapeWork work_of(const AttentionShape& shape);
+
+// Visible (query, key) pairs of one tile, for one query head.
+[[nodiscard]] std::int64_t visible_pairs(const AttentionTile& tile, std::int64_t window);
+// The keys that at least one query sees.
+[[nodiscard]] std::int64_t visible_keys(const AttentionTile& tile, std::int64_t window);
+
+}  // namespace weir

@@ -1,0 +1,207 @@
+#include "sim/generation.h"
+
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include <fmt/format.h>
+
+namespace weir {
+namespace {
+
+// What of a simulated decode step the steps around it take over.
+struct Sample {
+  double ns = 0;
+  double joules = 0;
+};
+
+class GenerationRun {
+ public:
+  GenerationRun(const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
+                const GenerationSimOptions& options)
+      : plan_of_(plan_of), machine_(machine), shape_(shape), options_(options) {}
+
+  Result<GenerationPrediction> run() {
+    if (auto status = check(); !status) return tl::unexpected(status.error());
+    StepLengths lengths;
+    for (const std::int64_t prompt : shape_.prompt_lens)
+      lengths.push_back({.q_len = prompt, .kv_len = prompt});
+    auto prefill = step(lengths);
+    if (!prefill) return tl::unexpected(prefill.error());
+    result_.prefill = *std::move(prefill);
+    result_.last_decode = result_.prefill;
+    steps_.push_back({.ns = static_cast<double>(result_.prefill.timeline.end.ns),
+                      .joules = sum(result_.prefill.joules)});
+    steps_.resize(static_cast<std::size_t>(shape_.output_len));
+    if (shape_.output_len > 1) {
+      if (auto status = decode(); !status) return tl::unexpected(status.error());
+    }
+    finish();
+    return std::move(result_);
+  }
+
+ private:
+  [[nodiscard]] Status check() const {
+    if (shape_.prompt_lens.empty())
+      return invalid_input("prompt_lens: found none, allowed at least one");
+    for (const std::int64_t prompt : shape_.prompt_lens) {
+      if (prompt < 1)
+        return invalid_input(fmt::format("prompt_lens: found {}, allowed at least 1", prompt));
+    }
+    if (shape_.output_len < 1) {
+      return invalid_input(
+          fmt::format("output_len: found {}, allowed at least 1", shape_.output_len));
+    }
+    return {};
+  }
+
+  static double sum(const std::vector<double>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0);
+  }
+
+  Result<SimulatedStep> step(const StepLengths& lengths) {
+    const auto plan = plan_of_(lengths);
+    if (!plan) return tl::unexpected(plan.error());
+    ++result_.simulated_steps;
+    return simulate(**plan, machine_, lengths, options_.step);
+  }
+
+  // Decode step i, the first being 1: every request has i tokens beyond its prompt.
+  Result<Sample> sample(std::int64_t i) {
+    if (const auto known = samples_.find(i); known != samples_.end()) return known->second;
+    StepLengths lengths;
+    for (const std::int64_t prompt : shape_.prompt_lens)
+      lengths.push_back({.q_len = 1, .kv_len = prompt + i});
+    auto simulated = step(lengths);
+    if (!simulated) return tl::unexpected(simulated.error());
+    const Sample sample{.ns = static_cast<double>(simulated->timeline.end.ns),
+                        .joules = sum(simulated->joules)};
+    if (i == shape_.output_len - 1) result_.last_decode = *std::move(simulated);
+    return samples_[i] = sample;
+  }
+
+  Status decode() {
+    const std::int64_t last = shape_.output_len - 1;
+    for (const std::int64_t end : {std::int64_t{1}, last}) {
+      const auto sampled = sample(end);
+      if (!sampled) return tl::unexpected(sampled.error());
+      steps_[static_cast<std::size_t>(end)] = *sampled;
+    }
+    return fill(1, last);
+  }
+
+  // Steps between two samples: on the line between them if the middle is; otherwise both halves on
+  // their own.
+  Status fill(std::int64_t first, std::int64_t last) {
+    if (last - first < 2) return {};
+    const std::int64_t middle = first + (last - first) / 2;
+    const auto sampled = sample(middle);
+    if (!sampled) return tl::unexpected(sampled.error());
+    const Sample& a = steps_[static_cast<std::size_t>(first)];
+    const Sample& b = steps_[static_cast<std::size_t>(last)];
+    const auto on_line = [&](std::int64_t i) {
+      const double share = static_cast<double>(i - first) / static_cast<double>(last - first);
+      return Sample{.ns = std::lerp(a.ns, b.ns, share),
+                    .joules = std::lerp(a.joules, b.joules, share)};
+    };
+    const double off = std::abs(on_line(middle).ns - sampled->ns);
+    if (off <= std::max(1.0, options_.line_tolerance * sampled->ns)) {
+      for (std::int64_t i = first + 1; i < last; ++i)
+        steps_[static_cast<std::size_t>(i)] = on_line(i);
+      steps_[static_cast<std::size_t>(middle)] = *sampled;
+      return {};
+    }
+    steps_[static_cast<std::size_t>(middle)] = *sampled;
+    if (auto status = fill(first, middle); !status) return status;
+    return fill(middle, last);
+  }
+
+  void finish() {
+    Timeline& timeline = result_.timeline;
+    timeline.devices = result_.prefill.timeline.devices;
+    const auto requests = static_cast<std::int64_t>(shape_.prompt_lens.size());
+    for (const std::int64_t prompt : shape_.prompt_lens)
+      timeline.requests.push_back({.input_tokens = prompt, .arrival = {}, .token_times = {}});
+    double resting = 0;
+    double usd_per_second = 0;
+    constexpr double kSecondsPerHour = 3600;
+    for (std::size_t d = 0; d < timeline.devices.size(); ++d) {
+      const auto device = static_cast<DeviceId>(d);
+      resting += machine_.model_of(device).resting_watts();
+      usd_per_second +=
+          machine_.cluster().type_of(device).usd_per_hour.value_or(0) / kSecondsPerHour;
+    }
+    SimTime now;
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+      now += options_.between_steps;
+      const SimTime start = now;
+      now += SimTime{static_cast<std::int64_t>(std::llround(steps_[i].ns))};
+      timeline.steps.push_back(
+          {.prefill = i == 0, .new_tokens = requests, .start = start, .end = now});
+      for (RequestRecord& request : timeline.requests) request.token_times.push_back(now);
+      result_.joules += steps_[i].joules + resting * to_seconds(options_.between_steps);
+    }
+    timeline.end = now;
+    result_.usd = usd_per_second * to_seconds(now);
+    result_.output_tokens = requests * shape_.output_len;
+  }
+
+  const PlanOf& plan_of_;
+  const Machine& machine_;
+  const GenerationShape& shape_;
+  const GenerationSimOptions& options_;
+  std::map<std::int64_t, Sample> samples_;
+  std::vector<Sample> steps_;  // The prefill, then the decode steps.
+  GenerationPrediction result_;
+};
+
+}  // namespace
+
+double GenerationPrediction::joules_per_token() const {
+  return joules / static_cast<double>(output_tokens);
+}
+
+double GenerationPrediction::usd_per_million_tokens() const {
+  return usd / static_cast<double>(output_tokens) * 1e6;
+}
+
+Result<GenerationPrediction> simulate_generation(const PlanOf& plan_of, const Machine& machine,
+                                                 const GenerationShape& shape,
+                                                 const GenerationSimOptions& options) {
+  return GenerationRun(plan_of, machine, shape, options).run();
+}
+
+Result<ServingPrediction> simulate_serving(const PlanOf& plan_of, const Machine& machine,
+                                           const ServingShape& shape,
+                                           const GenerationSimOptions& options) {
+  if (shape.concurrency < 1)
+    return invalid_input(
+        fmt::format("concurrency: found {}, allowed at least 1", shape.concurrency));
+  const auto batch =
+      simulate_generation(plan_of, machine,
+                          {.prompt_lens = std::vector<std::int64_t>(
+                               static_cast<std::size_t>(shape.concurrency), shape.prompt_len),
+                           .output_len = shape.output_len},
+                          options);
+  if (!batch) return tl::unexpected(batch.error());
+  const auto alone = simulate_generation(
+      plan_of, machine, {.prompt_lens = {shape.prompt_len}, .output_len = 1}, options);
+  if (!alone) return tl::unexpected(alone.error());
+
+  const auto steps = static_cast<double>(shape.output_len);
+  const auto requests = static_cast<double>(shape.concurrency);
+  ServingPrediction prediction;
+  prediction.prefill = {to_seconds(alone->timeline.end)};
+  if (shape.output_len > 1) {
+    const SimTime decoding = batch->timeline.end - batch->timeline.steps[0].end;
+    prediction.decode_step = {to_seconds(decoding) / (steps - 1)};
+  }
+  prediction.tpot = prediction.decode_step + prediction.prefill * ((requests - 1) / steps);
+  // A request's first token comes with its prefill, the others with decode steps.
+  const double cycle =
+      prediction.decode_step.value * (steps - 1) + prediction.prefill.value * requests;
+  prediction.output_tps = requests * steps / cycle;
+  return prediction;
+}
+
+}  // namespace weir

@@ -1,0 +1,57 @@
+#pragma once
+// What every device holds at every instant of a simulated or measured step, in the categories of
+// plan/memory.h. A buffer is there from the start of the task that writes it to the end of the last
+// task on its device that reads it; weights and the KV cache (for the lengths after the step) are
+// there all the time.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/memory.h"
+#include "plan/plan.h"
+#include "result/timeline.h"
+
+namespace weir {
+
+// From `time` to the next sample.
+struct MemorySample {
+  SimTime time;
+  DeviceMemory memory;
+
+  bool operator==(const MemorySample&) const = default;
+};
+
+struct MemoryTrace {
+  std::vector<std::vector<MemorySample>> devices;  // By DeviceId; times ascend, the first is the
+                                                   // step's start.
+  // The sample with the largest total, the first of equals.
+  [[nodiscard]] const MemorySample& peak(DeviceId device) const;
+};
+
+// The tasks of `step` must be a run of `plan` (result/paths.h) with these lengths.
+[[nodiscard]] MemoryTrace trace_memory(const Timeline& timeline, std::int32_t step,
+                                       const Plan& plan, const StepLengths& lengths);
+
+// Why a device's memory is too small, and what would help least: the first device, in the order of
+// ids, whose need is above its capacity.
+struct MemoryShortage {
+  DeviceId device{};
+  std::int64_t capacity = 0;
+  DeviceMemory need;
+  std::string category;      // The largest of `need`.
+  std::int64_t missing = 0;  // Bytes over capacity.
+  // The most KV positions (of all requests together, at their present ratio) with which it would
+  // fit; nullopt where even none would do.
+  std::optional<std::int64_t> positions_that_fit;
+  std::int64_t positions = 0;  // That are asked for.
+};
+// `need` by device, of a plan with these lengths; capacities are the plan's.
+[[nodiscard]] std::optional<MemoryShortage> find_shortage(const Plan& plan,
+                                                          const StepLengths& lengths,
+                                                          const std::vector<DeviceMemory>& need);
+// "device node/gpu0 needs 91.2 GB and has 80.0 GB: weights take 70.0 GB; ..." on one line.
+[[nodiscard]] std::string describe(const Plan& plan, const MemoryShortage& shortage);
+
+}  // namespace weir

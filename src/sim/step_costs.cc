@@ -1,0 +1,429 @@
+#include "sim/step_costs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <tuple>
+
+#include "base/check.h"
+#include "layout/redistribute.h"
+#include "plan/locality.h"
+#include "plan/memory.h"
+#include "plan/placement.h"
+#include "plan/transfers.h"
+#include "plan/work.h"
+#include "sim/link_sharing.h"
+
+namespace weir {
+namespace {
+
+std::int64_t bytes_of_box(const Plan& plan, ValueId id, const Box& box,
+                          const StepLengths& lengths) {
+  const Value& value = plan.at(id);
+  const TensorShape shape = shape_of(plan, value);
+  const bool partial_attention = plan.layout_of(id).kind == LayoutKind::softmax;
+  const Interval requests = requests_of(box, plan.batch_size());
+  std::int64_t bytes = 0;
+  for (std::int64_t request = requests.begin; request < requests.end; ++request) {
+    const ResolvedBox part =
+        resolve(box, shape, request, lengths[static_cast<std::size_t>(request)]);
+    bytes += part.elements() * size_in_bytes(value.dtype);
+    if (partial_attention)
+      bytes += part.token.size() * part.head.size() * size_in_bytes(DType::f32);
+  }
+  return bytes;
+}
+
+// plan/transfers.h counts what really crosses.
+bool is_counted_by_transfer(OpKind kind) {
+  return kind == OpKind::all_to_all || kind == OpKind::gather;
+}
+
+// Messages are their own kind of flow; everything else is a library's collective.
+bool is_point_to_point(OpKind kind) { return kind == OpKind::copy || kind == OpKind::kv_copy; }
+
+class CostBuilder {
+ public:
+  CostBuilder(const ValidPlan& plan, const Machine& machine, const StepLengths& lengths,
+              const CollectiveOptions& options)
+      : plan_(plan.plan()), machine_(machine), lengths_(lengths), options_(options) {
+    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_);
+    std::vector<std::int64_t> streamed = weights;
+    for (const Node& node : plan_.nodes) {
+      if (!writes_state(node.kind)) continue;
+      for (const ValueId output : node.outputs) {
+        const std::vector<std::int64_t>& cache = value_bytes(output);
+        for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += cache[d];
+      }
+    }
+    for (std::size_t d = 0; d < streamed.size(); ++d) {
+      level_.push_back(&machine_.model_of(static_cast<DeviceId>(d)).level_for(streamed[d]));
+    }
+  }
+
+  Result<NodeClass> build(NodeId id) {
+    const Node& node = plan_.at(id);
+    NodeClass result;
+    result.example = id;
+    if (queue_of(node.kind) == Queue::compute) {
+      for (const DeviceId device : plan_.at(node.devices))
+        result.tasks.push_back(compute_cost(node, device));
+      return result;
+    }
+    result.tasks.resize(plan_.at(node.devices).size());
+    result.local.resize(result.tasks.size());
+    auto status =
+        is_point_to_point(node.kind) ? add_messages(id, result) : add_collectives(id, result);
+    if (!status) return tl::unexpected(status.error());
+    divide(result);
+    finish_alone(result);
+    return result;
+  }
+
+ private:
+  const std::vector<std::int64_t>& value_bytes(ValueId id) {
+    const Value& value = plan_.at(id);
+    const auto [place, added] =
+        value_bytes_.try_emplace({value.layout, value.role, value.microbatch});
+    if (added) place->second = value_bytes_by_device(plan_, id, lengths_);
+    return place->second;
+  }
+
+  [[nodiscard]] const MemoryLevel& level_of(DeviceId device) const {
+    return *level_[index_of(device)];
+  }
+
+  TaskCost compute_cost(const Node& node, DeviceId device) const {
+    const Work work = work_of(plan_, node, device, lengths_);
+    const DeviceModel& model = machine_.model_of(device);
+    KernelCost cost;
+    switch (class_of(node.kind)) {
+      case OpClass::linear:
+        cost = linear_cost(node, device, model);
+        break;
+      case OpClass::attention:
+        cost = node.kind == OpKind::attention ? attention_cost(node, device, model)
+                                              : unfused_cost(work, device, model);
+        break;
+      case OpClass::elementwise:
+        cost = stream_cost(work, model);
+        break;
+      case OpClass::communication:
+        break;
+    }
+    return {.time = to_sim_time(cost.time),
+            .joules = cost.joules,
+            .flops = work.flops,
+            .bytes = work.bytes()};
+  }
+
+  [[nodiscard]] KernelCost stream_cost(const Work& work, const DeviceModel& model) const {
+    if (work.bytes() == 0) return {};
+    return model.stream(
+        {.bytes = work.bytes(), .flops = work.flops, .dtype = plan_.activation_dtype});
+  }
+
+  // Half a tile of attention, whose scores pass through memory, or the merging of two tiles.
+  [[nodiscard]] KernelCost unfused_cost(const Work& work, DeviceId device,
+                                        const DeviceModel& model) const {
+    if (work.bytes() == 0) return {};
+    // As a product with the same arithmetic and operands: rows of the width of a tile.
+    constexpr std::int64_t kTile = 128;
+    const std::int64_t weight_size = size_in_bytes(plan_.kv_dtype);
+    const std::int64_t keys = std::max<std::int64_t>(1, work.kv_bytes / weight_size / kTile);
+    KernelCost cost = stream_cost(work, model);
+    if (work.kv_bytes == 0) return cost;
+    const std::int64_t rows = std::max<std::int64_t>(1, work.flops / 2 / keys / kTile);
+    const KernelCost product = model.gemm({.rows = rows,
+                                           .cols = keys,
+                                           .depth = kTile,
+                                           .weight = plan_.kv_dtype,
+                                           .activation = plan_.activation_dtype},
+                                          level_of(device));
+    return product.time > cost.time ? product : cost;
+  }
+
+  // Matrices that take the same rows of the same input are one product (q, k and v; gate and up).
+  KernelCost linear_cost(const Node& node, DeviceId device, const DeviceModel& model) const {
+    std::map<std::tuple<std::int64_t, std::int64_t>, std::int64_t> cols;  // By rows and depth.
+    for (std::size_t output = 0; output < node.outputs.size(); ++output) {
+      const Value& value = plan_.at(node.outputs[output]);
+      const TensorShape shape = shape_of(plan_, value);
+      for (const Piece& piece : plan_.layout_of(node.outputs[output]).pieces) {
+        if (piece.device != device) continue;
+        std::int64_t rows = 0;
+        const Interval requests = requests_of(piece.box, plan_.batch_size());
+        for (std::int64_t r = requests.begin; r < requests.end; ++r)
+          rows += resolve(piece.box, shape, r, lengths_[static_cast<std::size_t>(r)]).token.size();
+        for (const WeightSlice& slice : weight_slices(plan_, node, output, piece)) {
+          if (slice.rows() > 1) cols[{rows, slice.cols()}] += slice.rows();
+        }
+      }
+    }
+    KernelCost sum;
+    for (const auto& [key, width] : cols) {
+      const auto& [rows, depth] = key;
+      const KernelCost part = model.gemm({.rows = rows,
+                                          .cols = width,
+                                          .depth = depth,
+                                          .weight = plan_.model.weight_dtype,
+                                          .activation = plan_.activation_dtype},
+                                         level_of(device));
+      sum.time += part.time;
+      sum.joules += part.joules;
+    }
+    return sum;
+  }
+
+  KernelCost attention_cost(const Node& node, DeviceId device, const DeviceModel& model) const {
+    const Value& value = plan_.at(node.outputs[0]);
+    const Layout& layout = plan_.layout_of(node.outputs[0]);
+    const TensorShape shape = shape_of(plan_, value);
+    AttentionShape launch{.tiles = {},
+                          .head_dim = plan_.model.head_dim,
+                          .value_dim = plan_.model.head_dim,
+                          .window = plan_.model.sliding_window.value_or(0),
+                          .kv = plan_.kv_dtype,
+                          .activation = plan_.activation_dtype};
+    for (const Piece& piece : layout.pieces) {
+      if (piece.device != device) continue;
+      const Interval requests = requests_of(piece.box, plan_.batch_size());
+      for (std::int64_t r = requests.begin; r < requests.end; ++r) {
+        const RequestLengths lengths = lengths_[static_cast<std::size_t>(r)];
+        const ResolvedBox box = resolve(piece.box, shape, r, lengths);
+        if (box.elements() == 0) continue;
+        const Interval keys = layout.kind == LayoutKind::softmax
+                                  ? resolve(piece.over.token, lengths.kv_len)
+                                  : Interval{.begin = 0, .end = lengths.kv_len};
+        launch.value_dim = box.dim.size();
+        launch.tiles.push_back({.q_len = box.token.size(),
+                                .past_len = lengths.kv_len - lengths.q_len + box.token.begin,
+                                .key_begin = keys.begin,
+                                .key_end = keys.end,
+                                .q_heads = box.head.size(),
+                                .kv_heads = kv_heads_of(plan_.model, box.head).size()});
+      }
+    }
+    return model.attention(launch, level_of(device));
+  }
+
+  Status add_collectives(NodeId id, NodeClass& result) const {
+    const Node& node = plan_.at(id);
+    for (CollectiveShape& shape : collectives_of(plan_, id, lengths_)) {
+      const auto cost = collective_cost(machine_.topology(), shape, options_);
+      if (!cost) return tl::unexpected(cost.error());
+      Flow flow{.latency = to_sim_time(cost->latency),
+                .transfer = to_sim_time(cost->transfer),
+                .uses = cost->uses,
+                .members = {}};
+      for (const DeviceId member : shape.members) flow.members.push_back(place_of(node, member));
+      if (!is_counted_by_transfer(node.kind)) deliver(shape, flow.members, result);
+      if (flow.latency.ns + flow.transfer.ns > 0) result.flows.push_back(std::move(flow));
+    }
+    if (!is_counted_by_transfer(node.kind)) return {};
+    for (const Transfer& transfer : transfers_of(plan_, id, lengths_)) {
+      if (transfer.from == transfer.to) continue;
+      result.tasks[place_of(node, transfer.to)].bytes += bytes_of(plan_, node, transfer);
+    }
+    return {};
+  }
+
+  // Shares out what plan/transfers.h counts for a group among those who receive it.
+  void deliver(const CollectiveShape& shape, const std::vector<std::uint32_t>& places,
+               NodeClass& result) const {
+    const auto n = static_cast<std::int64_t>(shape.members.size());
+    const std::int64_t total = (shape.kind == OpKind::all_reduce ? 2 : 1) * (n - 1) * shape.bytes;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto member = static_cast<std::size_t>(i);
+      const bool is_root = shape.members[member] == shape.root;
+      std::int64_t received = total / n + (i < total % n ? 1 : 0);
+      if (shape.kind == OpKind::broadcast) received = is_root ? 0 : shape.bytes;
+      if (shape.kind == OpKind::reduce) received = is_root ? total : 0;
+      result.tasks[places[member]].bytes += received;
+    }
+  }
+
+  // All that one device sends another is one message; what stays on a device is copied there.
+  Status add_messages(NodeId id, NodeClass& result) const {
+    const Node& node = plan_.at(id);
+    std::map<std::pair<DeviceId, DeviceId>, std::int64_t> bytes;
+    for (const Transfer& transfer : transfers_of(plan_, id, lengths_))
+      bytes[{transfer.from, transfer.to}] += bytes_of(plan_, node, transfer);
+    for (const auto& [pair, amount] : bytes) {
+      const auto [from, to] = pair;
+      const std::uint32_t receiver = place_of(node, to);
+      if (from == to) {
+        const KernelCost cost = machine_.model_of(to).stream({.bytes = 2 * amount});
+        result.local[receiver] = std::max(result.local[receiver], to_sim_time(cost.time));
+        result.tasks[receiver].joules += cost.joules;
+        continue;
+      }
+      const auto cost = message_cost(machine_.topology(), from, to, amount);
+      if (!cost) return tl::unexpected(cost.error());
+      result.tasks[receiver].bytes += amount;
+      result.flows.push_back({.latency = to_sim_time(cost->latency),
+                              .transfer = to_sim_time(cost->transfer),
+                              .uses = cost->uses,
+                              .members = {place_of(node, from), receiver}});
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::uint32_t place_of(const Node& node, DeviceId device) const {
+    const std::vector<DeviceId>& group = plan_.at(node.devices);
+    return static_cast<std::uint32_t>(std::ranges::lower_bound(group, device) - group.begin());
+  }
+
+  // Members that flows join are one part.
+  static void divide(NodeClass& result) {
+    std::vector<std::uint32_t>& part = result.part;
+    part.resize(result.tasks.size());
+    std::iota(part.begin(), part.end(), 0U);
+    const auto root_of = [&](std::uint32_t place) {
+      while (part[place] != place) place = part[place] = part[part[place]];
+      return place;
+    };
+    for (const Flow& flow : result.flows) {
+      for (const std::uint32_t member : flow.members) {
+        const std::uint32_t a = root_of(flow.members[0]);
+        const std::uint32_t b = root_of(member);
+        part[std::max(a, b)] = std::min(a, b);
+      }
+    }
+    // A part's root is its first member, so parts can be numbered in one pass.
+    std::vector<std::uint32_t> number(part.size());
+    for (std::uint32_t place = 0; place < part.size(); ++place) {
+      const std::uint32_t root = root_of(place);
+      if (root == place) {
+        number[place] = static_cast<std::uint32_t>(result.part_sizes.size());
+        result.part_sizes.push_back(0);
+      }
+      ++result.part_sizes[number[root]];
+    }
+    for (std::uint32_t place = 0; place < part.size(); ++place) part[place] = root_of(place);
+    for (std::uint32_t& root : part) root = number[root];
+  }
+
+  // The node's own flows may meet on its members' ports: played through once, alone.
+  void finish_alone(NodeClass& result) const {
+    for (std::size_t place = 0; place < result.tasks.size(); ++place)
+      result.tasks[place].time = result.local[place];
+    const auto end_flow = [&](std::size_t flow, SimTime at) {
+      for (const std::uint32_t place : result.flows[flow].members)
+        result.tasks[place].time = std::max(result.tasks[place].time, at);
+    };
+    std::vector<std::uint32_t> waiting;
+    for (std::size_t f = 0; f < result.flows.size(); ++f) {
+      const Flow& flow = result.flows[f];
+      for (const LinkUse& use : flow.uses) {
+        result.uses_shared_links =
+            result.uses_shared_links || machine_.topology().is_shared(use.link);
+      }
+      if (flow.transfer.ns == 0) {
+        end_flow(f, flow.latency);
+      } else {
+        waiting.push_back(static_cast<std::uint32_t>(f));
+      }
+    }
+    if (waiting.size() == 1) {
+      const Flow& flow = result.flows[waiting[0]];
+      end_flow(waiting[0], flow.latency + flow.transfer);
+      return;
+    }
+    std::ranges::stable_sort(waiting, {},
+                             [&](std::uint32_t f) { return result.flows[f].latency.ns; });
+    LinkSharing links(machine_.topology());
+    SimTime now;
+    std::size_t begun = 0;
+    while (begun < waiting.size() || !links.empty()) {
+      const auto end = links.next(now);
+      if (begun < waiting.size()) {
+        const Flow& flow = result.flows[waiting[begun]];
+        if (!end || flow.latency <= end->time) {
+          now = flow.latency;
+          while (begun < waiting.size() && result.flows[waiting[begun]].latency == now) {
+            const Flow& other = result.flows[waiting[begun]];
+            links.begin(waiting[begun], other.uses, other.transfer, now);
+            ++begun;
+          }
+          continue;
+        }
+      }
+      now = end->time;
+      end_flow(end->name, now);
+      links.finish(*end);
+    }
+  }
+
+  const Plan& plan_;
+  const Machine& machine_;
+  const StepLengths& lengths_;
+  const CollectiveOptions& options_;
+  std::vector<const MemoryLevel*> level_;  // By device.
+  std::map<std::tuple<LayoutId, Role, std::int32_t>, std::vector<std::int64_t>> value_bytes_;
+};
+
+// What decides a node's costs: all but its layer.
+struct ClassKey {
+  OpKind kind;
+  std::int32_t microbatch;
+  GroupId devices;
+  std::vector<std::pair<LayoutId, Role>> values;
+
+  auto operator<=>(const ClassKey&) const = default;
+};
+
+ClassKey key_of(const Plan& plan, const Node& node) {
+  ClassKey key{
+      .kind = node.kind, .microbatch = node.microbatch, .devices = node.devices, .values = {}};
+  for (const auto* list : {&node.inputs, &node.outputs}) {
+    for (const ValueId id : *list) key.values.emplace_back(plan.at(id).layout, plan.at(id).role);
+  }
+  return key;
+}
+
+}  // namespace
+
+SimTime to_sim_time(Seconds cost) {
+  // A millionth of a nanosecond over is the rounding of the sum, not time.
+  const double ns = std::ceil(cost.value * 1e9 - 1e-6);
+  return {ns > 0 ? static_cast<std::int64_t>(ns) : 0};
+}
+
+std::vector<CollectiveShape> collectives_of(const Plan& plan, NodeId id,
+                                            const StepLengths& lengths) {
+  const Node& node = plan.at(id);
+  std::vector<CollectiveShape> shapes;
+  const RedistributionPlan movement =
+      classify(plan.layout_of(node.inputs[0]), plan.layout_of(node.outputs[0]));
+  for (const CollectiveGroup& group : movement.groups) {
+    shapes.push_back({.kind = node.kind,
+                      .members = group.members,
+                      .root = group.root,
+                      .bytes = bytes_of_box(plan, node.inputs[0], group.box, lengths)});
+  }
+  return shapes;
+}
+
+Result<StepCosts> StepCosts::make(const ValidPlan& plan, const Machine& machine,
+                                  const StepLengths& lengths, const CollectiveOptions& options) {
+  StepCosts costs;
+  CostBuilder builder(plan, machine, lengths, options);
+  std::map<ClassKey, std::uint32_t> known;
+  costs.class_of_.reserve(plan->nodes.size());
+  for (std::size_t n = 0; n < plan->nodes.size(); ++n) {
+    const auto id = static_cast<NodeId>(n);
+    const auto [place, added] = known.try_emplace(
+        key_of(plan.plan(), plan->nodes[n]), static_cast<std::uint32_t>(costs.classes_.size()));
+    if (added) {
+      auto built = builder.build(id);
+      if (!built) return tl::unexpected(built.error());
+      costs.classes_.push_back(*std::move(built));
+    }
+    costs.class_of_.push_back(place->second);
+  }
+  return costs;
+}
+
+}  // namespace weir

@@ -1,0 +1,123 @@
+#include "sim/generation.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "clusters_for_tests.h"
+#include "result/metrics.h"
+#include "result/timeline_check.h"
+#include "tests/plan/plans_for_tests.h"
+
+namespace weir {
+namespace {
+
+class GenerationOnTwoDevices : public testing::Test {
+ protected:
+  GenerationOnTwoDevices()
+      : plan_(*validate(long_plan())), machine_(*Machine::make(round_cluster(1, 2))) {}
+
+  static Plan long_plan() {
+    PlanHeader header = tiny_header(2);
+    header.limits = {{.q_len = 4096, .kv_len = 8192}};
+    return lower(header, tensor_parallel_layouts(header, device_range(0, 2)));
+  }
+  PlanOf plan_of() const {
+    return [this](const StepLengths&) -> Result<const ValidPlan*> { return &plan_; };
+  }
+  GenerationPrediction predicted(const GenerationShape& shape,
+                                 const GenerationSimOptions& options = {}) const {
+    auto prediction = simulate_generation(plan_of(), machine_, shape, options);
+    EXPECT_TRUE(prediction.has_value()) << prediction.error().message;
+    return *std::move(prediction);
+  }
+
+  ValidPlan plan_;
+  Machine machine_;
+};
+using Generation = GenerationOnTwoDevices;
+
+TEST_F(Generation, FewStepsAreSimulatedAndTheirSumIsThatOfAll) {
+  const GenerationShape shape{.prompt_lens = {100}, .output_len = 1000};
+  const GenerationPrediction prediction = predicted(shape);
+  EXPECT_LT(prediction.simulated_steps, 100);
+  std::int64_t all = simulate(plan_, machine_, {{.q_len = 100, .kv_len = 100}})->timeline.end.ns;
+  for (std::int64_t i = 1; i < 1000; ++i)
+    all += simulate(plan_, machine_, {{.q_len = 1, .kv_len = 100 + i}})->timeline.end.ns;
+  const auto sum = static_cast<double>(prediction.timeline.end.ns);
+  EXPECT_NEAR(sum / static_cast<double>(all), 1, 1e-3);
+}
+
+TEST_F(Generation, ItsTimelineHasEveryStepAndToken) {
+  const GenerationPrediction prediction =
+      predicted({.prompt_lens = {100}, .output_len = 20}, {.between_steps = {500}});
+  EXPECT_EQ(problems_of(prediction.timeline), std::vector<std::string>{});
+  EXPECT_EQ(prediction.timeline.steps.size(), 20U);
+  EXPECT_EQ(prediction.timeline.requests[0].token_times.size(), 20U);
+  const Metrics metrics = compute_metrics(prediction.timeline);
+  EXPECT_TRUE(metrics.ttft.has_value());
+  EXPECT_TRUE(metrics.tpot.has_value());
+  EXPECT_EQ(prediction.timeline.steps[0].start.ns, 500);
+  EXPECT_EQ(prediction.timeline.steps[1].start.ns - prediction.timeline.steps[0].end.ns, 500);
+}
+
+TEST_F(Generation, EnergyAndPriceArePerToken) {
+  const GenerationPrediction prediction = predicted({.prompt_lens = {100}, .output_len = 20});
+  const double seconds = to_seconds(prediction.timeline.end);
+  EXPECT_NEAR(prediction.usd, 2 * 3.6 / 3600 * seconds, 1e-12);
+  EXPECT_NEAR(prediction.usd_per_million_tokens(), prediction.usd / 20 * 1e6, 1e-9);
+  EXPECT_GT(prediction.joules, 2 * 10 * seconds);
+  EXPECT_LT(prediction.joules, 2 * 60 * seconds);
+  EXPECT_NEAR(prediction.joules_per_token(), prediction.joules / 20, 1e-12);
+}
+
+TEST_F(Generation, OneTokenIsAPrefillOnly) {
+  const GenerationPrediction prediction = predicted({.prompt_lens = {100}, .output_len = 1});
+  EXPECT_EQ(prediction.simulated_steps, 1);
+  EXPECT_EQ(prediction.timeline.end, prediction.prefill.timeline.end);
+}
+
+TEST_F(Generation, RefusesLengthsThatAreNone) {
+  const auto message = [&](const GenerationShape& shape) {
+    return simulate_generation(plan_of(), machine_, shape).error().message;
+  };
+  EXPECT_EQ(message({.prompt_lens = {}, .output_len = 1}),
+            "prompt_lens: found none, allowed at least one");
+  EXPECT_EQ(message({.prompt_lens = {0}, .output_len = 1}),
+            "prompt_lens: found 0, allowed at least 1");
+  EXPECT_EQ(message({.prompt_lens = {1}, .output_len = 0}),
+            "output_len: found 0, allowed at least 1");
+  EXPECT_EQ(message({.prompt_lens = {5000}, .output_len = 2}),
+            "lengths[0].q_len: found 5000, allowed 0..4096");
+}
+
+TEST_F(Generation, ServersPrefillWhatComesNextBetweenDecodeSteps) {
+  const auto alone = simulate_serving(plan_of(), machine_,
+                                      {.prompt_len = 100, .output_len = 50, .concurrency = 1});
+  ASSERT_TRUE(alone.has_value()) << alone.error().message;
+  EXPECT_EQ(alone->tpot, alone->decode_step);
+  const GenerationPrediction generation = predicted({.prompt_lens = {100}, .output_len = 50});
+  EXPECT_NEAR(alone->output_tps, 50 / to_seconds(generation.timeline.end),
+              1e-6 * alone->output_tps);
+
+  PlanHeader header = tiny_header(2, 2, 4);
+  header.limits.assign(4, {.q_len = 4096, .kv_len = 8192});
+  const auto batch = validate(lower(header, tensor_parallel_layouts(header, device_range(0, 2))));
+  ASSERT_TRUE(batch.has_value());
+  const PlanOf plan_of_either = [&](const StepLengths& lengths) -> Result<const ValidPlan*> {
+    return lengths.size() == 1 ? &plan_ : &*batch;
+  };
+  const auto four = simulate_serving(plan_of_either, machine_,
+                                     {.prompt_len = 100, .output_len = 50, .concurrency = 4});
+  ASSERT_TRUE(four.has_value()) << four.error().message;
+  EXPECT_NEAR(four->tpot.value, four->decode_step.value + 3.0 / 50 * four->prefill.value, 1e-12);
+  EXPECT_GT(four->output_tps, alone->output_tps);
+}
+
+TEST_F(Generation, ServersNeedARequest) {
+  EXPECT_EQ(simulate_serving(plan_of(), machine_, {.concurrency = 0}).error().message,
+            "concurrency: found 0, allowed at least 1");
+}
+
+}  // namespace
+}  // namespace weir

@@ -16,6 +16,8 @@ constexpr std::size_t kAxesOfTile = 2 * kAxesOfBox;
 
 // Problems of one layout after which looking further helps nobody.
 constexpr std::size_t kMostProblems = 8;
+// Requests times pieces that are looked at request by request; beyond it the layout is given up.
+constexpr std::size_t kMostPiecesByRequest = std::size_t{1} << 24;
 // Tiles looked at, over all slabs, before a layout is given up. A grid of n pieces takes 8 n at
 // most; boxes thrown at random could take n^4.
 constexpr std::size_t kMostVisits = std::size_t{1} << 22;
@@ -193,6 +195,44 @@ std::size_t combine(std::size_t seed, std::size_t value) {
   return seed ^ (value + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2));
 }
 
+// Each request has lengths of its own, so bounds of different requests need no order. Checks the
+// requests between neighbouring request bounds by themselves; nullopt where there are no such
+// bounds inside the domain, or too many.
+std::optional<std::vector<std::string>> problems_by_request(const Layout& layout,
+                                                            const LayoutDomain& domain) {
+  const Range all = domain.box.request;
+  std::vector<std::int32_t> cuts = {all.begin.offset, all.end.offset};
+  for (const Piece& piece : layout.pieces) {
+    for (const Bound bound : {piece.box.request.begin, piece.box.request.end}) {
+      if (!bound.is_constant()) return std::nullopt;
+      cuts.push_back(bound.offset);
+    }
+  }
+  std::ranges::sort(cuts);
+  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+  const bool has_inner =
+      cuts.size() > 2 && cuts.size() * layout.pieces.size() <= kMostPiecesByRequest;
+  const bool leaves = cuts.front() < all.begin.offset || cuts.back() > all.end.offset;
+  if (!all.begin.is_constant() || !all.end.is_constant() || !has_inner || leaves)
+    return std::nullopt;
+  std::vector<std::string> problems;
+  for (std::size_t i = 0; i + 1 < cuts.size() && problems.size() < kMostProblems; ++i) {
+    const Range requests = Range::of(cuts[i], cuts[i + 1]);
+    Layout part = {.kind = layout.kind, .pieces = {}};
+    for (Piece piece : layout.pieces) {
+      if (piece.box.request.begin.offset > cuts[i] || piece.box.request.end.offset < cuts[i + 1])
+        continue;
+      piece.box.request = requests;
+      part.pieces.push_back(piece);
+    }
+    LayoutDomain part_domain = domain;
+    part_domain.box.request = requests;
+    for (const std::string& problem : problems_of(part, part_domain))
+      problems.push_back(fmt::format("requests {}: {}", to_string(requests), problem));
+  }
+  return problems;
+}
+
 }  // namespace
 
 const char* to_string(LayoutKind kind) {
@@ -280,7 +320,10 @@ std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& d
     }
     keep_distinct(on_axis);
     auto sorted = ordered_bounds(std::move(on_axis), axis, problems);
-    if (!sorted) return problems;
+    if (!sorted) {
+      auto by_request = problems_by_request(layout, domain);
+      return by_request ? *std::move(by_request) : problems;
+    }
     bounds[axis] = *std::move(sorted);
   }
 

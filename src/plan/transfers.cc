@@ -18,9 +18,29 @@ ResolvedBox intersect(const ResolvedBox& a, const ResolvedBox& b) {
           .dim = weir::intersect(a.dim, b.dim)};
 }
 
-bool contains(const ResolvedBox& outer, const ResolvedBox& inner) {
-  return outer.token.contains(inner.token) && outer.head.contains(inner.head) &&
-         outer.dim.contains(inner.dim);
+// What is left of disjoint boxes where `removed` is cut out: per box at most two parts per axis.
+std::vector<ResolvedBox> without(const std::vector<ResolvedBox>& boxes,
+                                 const ResolvedBox& removed) {
+  std::vector<ResolvedBox> left;
+  for (ResolvedBox box : boxes) {
+    const ResolvedBox common = intersect(box, removed);
+    if (common.elements() == 0) {
+      left.push_back(box);
+      continue;
+    }
+    for (Interval ResolvedBox::*axis :
+         {&ResolvedBox::token, &ResolvedBox::head, &ResolvedBox::dim}) {
+      const auto keep = [&](Interval part) {
+        if (part.empty()) return;
+        left.push_back(box);
+        left.back().*axis = part;
+      };
+      keep({.begin = (box.*axis).begin, .end = (common.*axis).begin});
+      keep({.begin = (common.*axis).end, .end = (box.*axis).end});
+      box.*axis = common.*axis;
+    }
+  }
+  return left;
 }
 
 bool serves(const Buffer& buffer, std::int64_t request, std::int64_t batch_size) {
@@ -124,14 +144,18 @@ class TransferList {
 
   // `filled`: parts that need nothing.
   void fill_whole(std::uint32_t target, DeviceId to, const ResolvedBox& wanted,
-                  const std::vector<Source>& sources, std::vector<ResolvedBox> filled = {}) {
+                  const std::vector<Source>& sources, const std::vector<ResolvedBox>& filled = {}) {
+    std::vector<ResolvedBox> missing = {wanted};
+    for (const ResolvedBox& box : filled) missing = without(missing, box);
     const auto take = [&](const Source& source) {
-      const ResolvedBox part = intersect(source.box, wanted);
-      if (part.elements() == 0) return;
-      if (std::ranges::any_of(filled, [&](const ResolvedBox& box) { return contains(box, part); }))
-        return;
-      add(target, to, source, part);
-      filled.push_back(part);
+      bool taken = false;
+      for (const ResolvedBox& gap : missing) {
+        const ResolvedBox part = intersect(source.box, gap);
+        if (part.elements() == 0) continue;
+        add(target, to, source, part);
+        taken = true;
+      }
+      if (taken) missing = without(missing, source.box);
     };
     for (const Source& source : sources) {
       if (source.device == to) take(source);

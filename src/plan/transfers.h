@@ -25,10 +25,9 @@ struct Transfer {
 };
 
 // For a slice or a communication node. Every part of every output buffer is covered: once by whole
-// sources (overlapping replicas may send some of it twice), once per partial term by partial ones,
-// in the order in which terms are to be folded. Sources on the same device are preferred; replicas
-// elsewhere are spread by the receiver's id. From partial to partial layouts, a target takes the
-// terms that it says it holds.
+// sources, however they overlap, once per partial term by partial ones, in the order in which terms
+// are to be folded. Sources on the same device are preferred; replicas elsewhere are spread by the
+// receiver's id. From partial to partial layouts, a target takes the terms that it says it holds.
 [[nodiscard]] std::vector<Transfer> transfers_of(const Plan& plan, NodeId node,
                                                  const StepLengths& lengths);
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <set>
 
 #include <fmt/format.h>
 #include <hwloc.h>
+#include <unistd.h>
 
 #include "spec/cgroup_limits.h"
 
@@ -33,6 +35,8 @@ struct Core {
 using CoreList = std::vector<std::size_t>;  // Indices into the usable cores.
 
 Result<Topology> read_topology() {
+  // hwloc reports what it cannot find on stderr, which belongs to our own one-line errors.
+  setenv("HWLOC_HIDE_ERRORS", "2", 0);
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return run_failed("local: hwloc cannot be started");
   Topology topology(raw);
@@ -112,7 +116,10 @@ std::optional<Bytes> cache_share(hwloc_topology_t topology, hwloc_obj_type_t lev
 }
 
 Bytes usable_memory(hwloc_topology_t topology, const CgroupLimits& limits) {
-  const Bytes installed{static_cast<std::int64_t>(hwloc_get_root_obj(topology)->total_memory)};
+  Bytes installed{static_cast<std::int64_t>(hwloc_get_root_obj(topology)->total_memory)};
+  // Where /sys is not mounted (some containers) hwloc sees no memory; the kernel still tells.
+  if (installed.value == 0)
+    installed = {std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)};
   return std::min(installed, limits.memory.value_or(installed));
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "strategy/tensor_parallel.h"
+#include "strategy/tensor_pipeline.h"
 
 namespace weir {
 namespace {
@@ -32,53 +33,24 @@ LayerBytes layer_bytes(const ModelSpec& model, std::int64_t tp, std::int64_t tok
           .workspace = tokens * f32 * share(model.num_q_heads * (model.head_dim + 1))};
 }
 
-// Partition i, `layers_per_partition` consecutive layers, runs on group i modulo the groups.
-class CacheFit final : public Strategy {
- public:
-  struct Partitions {
-    std::int64_t layers_per_partition = 1;
-    std::int64_t tp = 1;
-    std::int64_t num_groups = 1;
-    std::int64_t microbatches = 1;
-  };
-
-  CacheFit(ModelSpec model, Partitions partitions)
-      : model_(std::move(model)), microbatches_(partitions.microbatches) {
-    const std::int64_t num_partitions =
-        (model_.num_layers + partitions.layers_per_partition - 1) / partitions.layers_per_partition;
-    stages_ = Stages::even(0, std::min(num_partitions, partitions.num_groups), partitions.tp);
-    const auto groups = static_cast<std::int64_t>(stages_.groups.size());
-    for (std::int64_t layer = 0; layer < model_.num_layers; ++layer) {
-      stages_.of_layer.push_back(
-          static_cast<std::uint32_t>(layer / partitions.layers_per_partition % groups));
-    }
-  }
-
-  [[nodiscard]] std::int64_t num_devices() const override { return stages_.num_devices(); }
-
-  [[nodiscard]] StepLayouts layouts(const StepShape& step) const override {
-    StepLayouts layouts;
-    for (const Interval requests :
-         even_microbatches(static_cast<std::int64_t>(step.size()), microbatches_)) {
-      layouts.microbatches.push_back(
-          layouts_in_stages(model_, stages_, requests, [&](std::span<const DeviceId> group) {
-            return tensor_parallel_layer(model_, group, requests);
-          }));
-    }
-    layouts.order = in_microbatch_order(static_cast<std::int64_t>(layouts.microbatches.size()),
-                                        model_.num_layers);
-    return layouts;
-  }
-
-  [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
-    return a.size() == b.size();
-  }
-
- private:
-  ModelSpec model_;
-  std::int64_t microbatches_;
-  Stages stages_;
+struct Partitions {
+  std::int64_t layers_per_partition = 1;
+  std::int64_t tp = 1;  // Devices of each.
+  std::int64_t num_groups = 1;
 };
+
+// Partition i, `layers_per_partition` consecutive layers, runs on group i modulo the groups.
+Stages stages_of(const Partitions& partitions, std::int64_t num_layers) {
+  const std::int64_t num_partitions =
+      (num_layers + partitions.layers_per_partition - 1) / partitions.layers_per_partition;
+  Stages stages = Stages::even(0, std::min(num_partitions, partitions.num_groups), partitions.tp);
+  const auto groups = static_cast<std::int64_t>(stages.groups.size());
+  for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+    stages.of_layer.push_back(
+        static_cast<std::uint32_t>(layer / partitions.layers_per_partition % groups));
+  }
+  return stages;
+}
 
 Result<std::unique_ptr<Strategy>> make_cache_fit(const ModelSpec& model, const Options& options,
                                                  const DeviceFacts& devices) {
@@ -110,14 +82,12 @@ Result<std::unique_ptr<Strategy>> make_cache_fit(const ModelSpec& model, const O
         bytes.activations, bytes.workspace, capacity,
         may_split ? ", or more devices to split a layer over" : ", or --split_layers yes"));
   }
-  return std::make_unique<CacheFit>(
-      model, CacheFit::Partitions{.layers_per_partition = std::min(layers, model.num_layers),
-                                  .tp = tp,
-                                  .num_groups = num_devices / tp,
-                                  .microbatches = options.number("microbatches")});
+  const Partitions partitions = {.layers_per_partition = std::min(layers, model.num_layers),
+                                 .tp = tp,
+                                 .num_groups = num_devices / tp};
+  return make_stages(model, stages_of(partitions, model.num_layers),
+                     options.number("microbatches"));
 }
-
-constexpr std::int64_t kMostRanks = 65536;
 
 constexpr OptionSpec kOptions[] = {
     {.name = "devices", .help = "devices to use", .default_value = "2", .max = kMostRanks},
@@ -138,10 +108,7 @@ constexpr OptionSpec kOptions[] = {
      .help = "devices that share a partition",
      .default_value = "1",
      .max = kMostRanks},
-    {.name = "microbatches",
-     .help = "parts of the batch in flight at once",
-     .default_value = "1",
-     .max = kMostRanks},
+    kMicrobatches,
 };
 
 }  // namespace

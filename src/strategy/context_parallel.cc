@@ -146,9 +146,10 @@ class ContextParallel final : public Strategy {
         has_shard = true;
       }
       if (has_shard) continue;
-      // Fewer blocks than devices: this one attends to nothing in this round.
+      // Fewer blocks than devices: this one attends to nothing in this round, and to another
+      // nothing in each, so that rounds together repeat no piece.
       attention.pieces.push_back(query);
-      attention.pieces.back().over.token = Range::of(0, 0);
+      attention.pieces.back().over.token = Range::of(shift, shift);
     }
     return plain_round(cache, cache, std::move(attention));
   }
@@ -182,8 +183,6 @@ Result<std::unique_ptr<Strategy>> make_context_parallel(const ModelSpec& model,
   return std::make_unique<ContextParallel>(model, shape);
 }
 
-constexpr std::int64_t kMostRanks = 65536;
-
 constexpr OptionSpec kOptions[] = {
     {.name = "cp",
      .help = "devices that share the tokens of a step",
@@ -201,11 +200,8 @@ constexpr OptionSpec kOptions[] = {
      .help = "ring: positions per block of K and V, dealt out in turn",
      .default_value = "256",
      .max = std::int64_t{1} << 30},
-    {.name = "pp", .help = "pipeline stages", .default_value = "1", .max = kMostRanks},
-    {.name = "microbatches",
-     .help = "parts of the batch in flight at once",
-     .default_value = "1",
-     .max = kMostRanks},
+    kPipelineStages,
+    kMicrobatches,
 };
 
 }  // namespace

@@ -9,8 +9,18 @@
 
 #include "plan/lower.h"
 #include "spec/model.h"
+#include "strategy/strategy.h"
 
 namespace weir {
+
+// Options that several strategies have.
+inline constexpr std::int64_t kMostRanks = 65536;
+inline constexpr OptionSpec kPipelineStages = {
+    .name = "pp", .help = "pipeline stages", .default_value = "1", .max = kMostRanks};
+inline constexpr OptionSpec kMicrobatches = {.name = "microbatches",
+                                             .help = "parts of the batch in flight at once",
+                                             .default_value = "1",
+                                             .max = kMostRanks};
 
 // Requests [begin, end) of the batch as the request range of a box.
 [[nodiscard]] Range request_range(Interval requests);

@@ -10,19 +10,10 @@
 namespace weir {
 namespace {
 
-// Devices are numbered stage by stage: rank r of stage s is device s * tp + r.
 class TensorPipeline final : public Strategy {
  public:
-  struct Degrees {
-    std::int64_t tp = 1;
-    std::int64_t pp = 1;
-    std::int64_t microbatches = 1;
-  };
-
-  TensorPipeline(ModelSpec model, Degrees degrees)
-      : model_(std::move(model)),
-        microbatches_(degrees.microbatches),
-        stages_(Stages::even(model_.num_layers, degrees.pp, degrees.tp)) {}
+  TensorPipeline(ModelSpec model, Stages stages, std::int64_t microbatches)
+      : model_(std::move(model)), stages_(std::move(stages)), microbatches_(microbatches) {}
 
   [[nodiscard]] std::int64_t num_devices() const override { return stages_.num_devices(); }
 
@@ -46,35 +37,33 @@ class TensorPipeline final : public Strategy {
 
  private:
   ModelSpec model_;
-  std::int64_t microbatches_;
   Stages stages_;
+  std::int64_t microbatches_;
 };
 
+// Rank r of stage s is device s * tp + r.
 Result<std::unique_ptr<Strategy>> make_tensor_pipeline(const ModelSpec& model,
                                                        const Options& options,
                                                        const DeviceFacts& /*devices*/) {
-  const TensorPipeline::Degrees degrees = {.tp = options.number("tp"),
-                                           .pp = options.number("pp"),
-                                           .microbatches = options.number("microbatches")};
+  const std::int64_t tp = options.number("tp");
+  const std::int64_t pp = options.number("pp");
   std::vector<std::string> problems;
-  if (degrees.tp > model.num_q_heads) {
+  if (tp > model.num_q_heads) {
     problems.push_back(fmt::format("--tp: found {}, allowed 1..{} (the model's attention heads)",
-                                   degrees.tp, model.num_q_heads));
+                                   tp, model.num_q_heads));
   }
-  if (degrees.pp > model.num_layers) {
-    problems.push_back(fmt::format("--pp: found {}, allowed 1..{} (the model's layers)", degrees.pp,
-                                   model.num_layers));
+  if (pp > model.num_layers) {
+    problems.push_back(
+        fmt::format("--pp: found {}, allowed 1..{} (the model's layers)", pp, model.num_layers));
   }
   if (!problems.empty()) return invalid_input(join_problems(problems));
-  return std::make_unique<TensorPipeline>(model, degrees);
+  return make_stages(model, Stages::even(model.num_layers, pp, tp), options.number("microbatches"));
 }
 
 Result<std::unique_ptr<Strategy>> make_single(const ModelSpec& model, const Options& /*options*/,
                                               const DeviceFacts& /*devices*/) {
-  return std::make_unique<TensorPipeline>(model, TensorPipeline::Degrees{});
+  return make_stages(model, Stages::even(model.num_layers, 1, 1), 1);
 }
-
-constexpr std::int64_t kMostRanks = 65536;
 
 constexpr OptionSpec kTensorPipelineOptions[] = {
     {.name = "tp",
@@ -87,14 +76,15 @@ constexpr OptionSpec kTensorPipelineOptions[] = {
      .default_value = "1",
      .min = 1,
      .max = kMostRanks},
-    {.name = "microbatches",
-     .help = "parts of the batch in flight at once",
-     .default_value = "1",
-     .min = 1,
-     .max = kMostRanks},
+    kMicrobatches,
 };
 
 }  // namespace
+
+std::unique_ptr<Strategy> make_stages(const ModelSpec& model, Stages stages,
+                                      std::int64_t microbatches) {
+  return std::make_unique<TensorPipeline>(model, std::move(stages), microbatches);
+}
 
 StrategyEntry single_strategy() {
   return {.name = "single",

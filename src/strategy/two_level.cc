@@ -160,8 +160,6 @@ Result<std::unique_ptr<Strategy>> make_two_level(const ModelSpec& model, const O
   return std::make_unique<TwoLevel>(model, shape);
 }
 
-constexpr std::int64_t kMostRanks = 65536;
-
 constexpr OptionSpec kOptions[] = {
     {.name = "head_groups", .help = "groups of heads (n)", .default_value = "2", .max = kMostRanks},
     {.name = "dim_slices",
@@ -176,11 +174,8 @@ constexpr OptionSpec kOptions[] = {
      .help = "reduce_scores: blocks of keys whose scores are held at once, 1 of so many",
      .default_value = "1",
      .max = 4096},
-    {.name = "pp", .help = "pipeline stages", .default_value = "1", .max = kMostRanks},
-    {.name = "microbatches",
-     .help = "parts of the batch in flight at once",
-     .default_value = "1",
-     .max = kMostRanks},
+    kPipelineStages,
+    kMicrobatches,
 };
 
 }  // namespace

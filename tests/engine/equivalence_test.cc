@@ -101,6 +101,29 @@ TEST(Law1Equivalence, StepsWithTheSameLayoutsHaveThem) {
   EXPECT_GT(same, 20);
 }
 
+// What random cases are too short for: requests on both sides of the threshold, pools of different
+// sizes in one batch, and decoding that crosses the threshold and then the next pool size.
+TEST(Law1Equivalence, HoldsWhilePoolsOfDifferentSizesGrow) {
+  EquivalenceCase instance;
+  instance.model = small_model_spec();
+  instance.model.max_position = 4096;
+  instance.model.rope.scaling = {};
+  instance.strategy = "attention_pool";
+  instance.prefill_chunk = 700;
+  instance.requests = {
+      {.prompt_len = 1, .new_tokens = 3},    {.prompt_len = 99, .new_tokens = 4},
+      {.prompt_len = 100, .new_tokens = 2},  {.prompt_len = 101, .new_tokens = 2},
+      {.prompt_len = 1023, .new_tokens = 4}, {.prompt_len = 3100, .new_tokens = 3}};
+  for (const char* split : {"query_blocks", "balanced_query_blocks", "kv_blocks", "heads"}) {
+    for (const char* reduction : {"flat", "hierarchical"}) {
+      instance.options = {{"tp", "3"},         {"pool", "4"},        {"threshold", "100"},
+                          {"kv_block", "256"}, {"split", split},     {"reduction", reduction},
+                          {"pp", "2"},         {"microbatches", "2"}};
+      EXPECT_EQ(problem_of(instance), std::nullopt) << split << ", " << reduction;
+    }
+  }
+}
+
 TEST(Law1Equivalence, ShrinkingKeepsWhatFailsAndDropsTheRest) {
   Random random(1);
   EquivalenceCase large = draw_case(random).value();

@@ -185,6 +185,24 @@ TEST(Layout, ManyPiecesInAGridAreCheckedInOneGo) {
   EXPECT_EQ(problems_of(layout, large).size(), 1U);
 }
 
+// Thirds of one request's tokens and halves of another's: which comes first is no question.
+TEST(Layout, BoundsOfDifferentRequestsNeedNoOrder) {
+  const auto tokens_of = [](std::int64_t request, std::int64_t block, std::int64_t parts) {
+    Box box = domain().box;
+    box.request = Range::of(request, request + 1);
+    box.token = Range::block(block, parts);
+    return box;
+  };
+  std::vector<Piece> pieces;
+  for (std::int64_t i = 0; i < 3; ++i) pieces.push_back(piece(0, tokens_of(0, i, 3)));
+  for (std::int64_t i = 0; i < 5; ++i) pieces.push_back(piece(1, tokens_of(1, i, 5)));
+  EXPECT_EQ(problems_of(whole(pieces), domain()), Problems{});
+  pieces.pop_back();
+  EXPECT_TRUE(says_only(problems_of(whole(pieces), domain()), "requests [1, 2): gap at"));
+  pieces.push_back(piece(1, tokens_of(1, 1, 2)));
+  EXPECT_TRUE(says_only(problems_of(whole(pieces), domain()), "depends on the length"));
+}
+
 TEST(Layout, DisorderIsGivenUpInsteadOfCheckedForHours) {
   // Two halves hold everything, and boxes that overlap in every axis cut it into some n^3 regions.
   const Range all = Range::of(0, 999);

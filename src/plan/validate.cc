@@ -4,7 +4,6 @@
 #include <map>
 #include <optional>
 #include <queue>
-#include <ranges>
 #include <set>
 #include <tuple>
 #include <unordered_map>
@@ -456,10 +455,10 @@ class Validator {
       node = predecessor[node];
     } while (node != start);
     std::ranges::reverse(circle);
-    std::ranges::rotate(circle, std::ranges::min_element(circle));
+    std::rotate(circle.begin(), std::ranges::min_element(circle), circle.end());
     std::vector<std::string> names;
-    for (const std::size_t member : circle | std::views::take(kMostNamedInCycle))
-      names.push_back(name_of(plan_, static_cast<NodeId>(member)));
+    for (std::size_t i = 0; i < std::min(circle.size(), kMostNamedInCycle); ++i)
+      names.push_back(name_of(plan_, static_cast<NodeId>(circle[i])));
     if (circle.size() > names.size())
       names.push_back(fmt::format("{} more", circle.size() - names.size()));
     problem(fmt::format("{}: {} wait for each other in a circle", joint ? "deadlock" : "cycle",

@@ -243,8 +243,7 @@ std::int64_t owners(const PoolSizing& sizing, std::int64_t kv_block, std::int64_
     found.push_back(j % pool_size(sizing, crest(sizing) + j * kv_block + 1));
   }
   std::ranges::sort(found);
-  const auto repeated = std::ranges::unique(found);
-  return repeated.begin() - found.begin();
+  return std::unique(found.begin(), found.end()) - found.begin();
 }
 
 StepBytes kv_blocks_bytes(const StepSetup& setup, const Symbols& s, const PoolCase& c,

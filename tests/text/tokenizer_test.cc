@@ -201,7 +201,7 @@ TEST(Tokenizer, RefusesAFolderWithoutTheFile) {
 
 TEST(Tokenizer, TakesTheLongestAddedToken) {
   json document = small_document();
-  document["added_tokens"] = {added_token(6, "<x>"), added_token(7, "<x><y>")};
+  document["added_tokens"] = json::array({added_token(6, "<x>"), added_token(7, "<x><y>")});
   const Tokenizer tokenizer = load(document);
   EXPECT_EQ(tokenizer.encode("a<x><y><x>b<x"), (Ids{0, 7, 6, 1, 5, 5}));
   EXPECT_EQ(tokenizer.decode(Ids{0, 7, 1}, {.skip_special_tokens = true}), "ab");
@@ -209,7 +209,7 @@ TEST(Tokenizer, TakesTheLongestAddedToken) {
 
 TEST(Tokenizer, StripsOverlappingWhiteSpaceInLinearTime) {
   json document = small_document();
-  document["added_tokens"] = {added_token(6, " ")};
+  document["added_tokens"] = json::array({added_token(6, " ")});
   document["added_tokens"][0]["lstrip"] = true;
   document["added_tokens"][0]["rstrip"] = true;
   const Tokenizer tokenizer = load(document);

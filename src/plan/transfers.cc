@@ -209,24 +209,6 @@ class TransferList {
   std::vector<Transfer> transfers_;
 };
 
-// Bytes of the box that a collective group holds together.
-std::int64_t bytes_of_box(const Plan& plan, ValueId id, const Box& box,
-                          const StepLengths& lengths) {
-  const Value& value = plan.at(id);
-  const TensorShape shape = shape_of(plan, value);
-  const bool partial_attention = plan.layout_of(id).kind == LayoutKind::softmax;
-  const Interval requests = requests_of(box, plan.batch_size());
-  std::int64_t bytes = 0;
-  for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-    const ResolvedBox resolved =
-        resolve(box, shape, request, lengths[static_cast<std::size_t>(request)]);
-    bytes += resolved.elements() * size_in_bytes(value.dtype);
-    if (partial_attention)
-      bytes += resolved.token.size() * resolved.head.size() * size_in_bytes(DType::f32);
-  }
-  return bytes;
-}
-
 }  // namespace
 
 std::vector<Transfer> transfers_of(const Plan& plan, NodeId node, const StepLengths& lengths) {
@@ -268,6 +250,23 @@ std::int64_t bytes_of(const Plan& plan, const Node& node, const Transfer& transf
   std::int64_t bytes = transfer.box.elements() * size_in_bytes(value.dtype);
   if (plan.layout_of(node.inputs[0]).kind == LayoutKind::softmax) {
     bytes += transfer.box.token.size() * transfer.box.head.size() * size_in_bytes(DType::f32);
+  }
+  return bytes;
+}
+
+std::int64_t bytes_of_box(const Plan& plan, ValueId id, const Box& box,
+                          const StepLengths& lengths) {
+  const Value& value = plan.at(id);
+  const TensorShape shape = shape_of(plan, value);
+  const bool partial_attention = plan.layout_of(id).kind == LayoutKind::softmax;
+  const Interval requests = requests_of(box, plan.batch_size());
+  std::int64_t bytes = 0;
+  for (std::int64_t request = requests.begin; request < requests.end; ++request) {
+    const ResolvedBox resolved =
+        resolve(box, shape, request, lengths[static_cast<std::size_t>(request)]);
+    bytes += resolved.elements() * size_in_bytes(value.dtype);
+    if (partial_attention)
+      bytes += resolved.token.size() * resolved.head.size() * size_in_bytes(DType::f32);
   }
   return bytes;
 }

@@ -41,6 +41,11 @@ struct Transfer {
 // Bytes that a transfer carries (softmax partials with their lse; K and V both).
 [[nodiscard]] std::int64_t bytes_of(const Plan& plan, const Node& node, const Transfer& transfer);
 
+// Bytes of a box of a value, of all its requests: what a collective group holds together. Softmax
+// partials count their lse.
+[[nodiscard]] std::int64_t bytes_of_box(const Plan& plan, ValueId value, const Box& box,
+                                        const StepLengths& lengths);
+
 // Bytes that the node moves between different devices, all members together. Collectives count what
 // the standard bandwidth-optimal algorithm sends: all_reduce 2 (n-1) S, reduce_scatter, all_gather,
 // broadcast and reduce (n-1) S for a group of n that holds S bytes together; all_to_all, gather and

@@ -19,23 +19,6 @@
 namespace weir {
 namespace {
 
-std::int64_t bytes_of_box(const Plan& plan, ValueId id, const Box& box,
-                          const StepLengths& lengths) {
-  const Value& value = plan.at(id);
-  const TensorShape shape = shape_of(plan, value);
-  const bool partial_attention = plan.layout_of(id).kind == LayoutKind::softmax;
-  const Interval requests = requests_of(box, plan.batch_size());
-  std::int64_t bytes = 0;
-  for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-    const ResolvedBox part =
-        resolve(box, shape, request, lengths[static_cast<std::size_t>(request)]);
-    bytes += part.elements() * size_in_bytes(value.dtype);
-    if (partial_attention)
-      bytes += part.token.size() * part.head.size() * size_in_bytes(DType::f32);
-  }
-  return bytes;
-}
-
 // plan/transfers.h counts what really crosses.
 bool is_counted_by_transfer(OpKind kind) {
   return kind == OpKind::all_to_all || kind == OpKind::gather;

@@ -20,10 +20,10 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
-#include "bench/kernel/ceilings.h"
 #include "kernel/kernel.h"
 #include "kernel/scratch.h"
 #include "kernel/team.h"
+#include "measure/ceilings.h"
 
 namespace weir::bench {
 namespace {
@@ -350,7 +350,7 @@ int main(int argc, char** argv) {
                           : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   weir::Team team(workers);
   fmt::print("{} workers, FMA peak {:.1f} GFLOP/s, memory read {:.2f} GB/s\n", workers,
-             weir::bench::fma_flops_per_s(team) / 1e9, weir::bench::read_bytes_per_s(team) / 1e9);
+             weir::fma_flops_per_s(team) / 1e9, weir::read_bytes_per_s(team) / 1e9);
   weir::bench::run_sections(team, argc > 2 ? argv[2] : "");
   return 0;
 }

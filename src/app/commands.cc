@@ -24,6 +24,12 @@ std::span<const CommandEntry> commands() {
       CommandEntry{.name = "accuracy",
                    .summary = "the simulator's models held against measured kernels",
                    .make = make_accuracy_command},
+      CommandEntry{.name = "calibrate",
+                   .summary = "measure this machine into a cluster file",
+                   .make = make_calibrate_command},
+      CommandEntry{.name = "bench",
+                   .summary = "strategies run for real, measured beside predicted",
+                   .make = make_bench_command},
       CommandEntry{
           .name = "run", .summary = "generate text on this machine", .make = make_run_command},
       CommandEntry{.name = "demo",

@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,6 +15,7 @@
 #include "app/interrupt.h"
 #include "app/output.h"
 #include "app/setup.h"
+#include "base/temporary_folder.h"
 #include "checkpoint/recall.h"
 #include "engine/check.h"
 #include "report/comparison.h"
@@ -52,35 +51,6 @@ const std::vector<DemoStrategy>& demo_strategies() {
   };
   return kStrategies;
 }
-
-// A folder that is removed with all that is in it, unless the user has named it.
-class ModelFolder {
- public:
-  static Result<ModelFolder> make(const std::optional<std::string>& kept) {
-    if (kept) return ModelFolder(*kept, "");
-    std::error_code error;
-    std::string name = (std::filesystem::temp_directory_path(error) / "weir-demo-XXXXXX").string();
-    if (error || mkdtemp(name.data()) == nullptr)
-      return run_failed("demo: no temporary folder can be made");
-    return ModelFolder(name + "/recall", name);
-  }
-  ModelFolder(ModelFolder&& other) noexcept
-      : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, "")) {}
-  ModelFolder& operator=(ModelFolder&&) = delete;
-  ~ModelFolder() {
-    std::error_code ignored;
-    if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
-  }
-
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  ModelFolder(std::string path, std::string temporary)
-      : path_(std::move(path)), temporary_(std::move(temporary)) {}
-
-  std::string path_;
-  std::string temporary_;
-};
 
 // What is asked, and what must come out.
 struct Questions {
@@ -124,15 +94,16 @@ class DemoCommand final : public Command {
   Result<ExitCode> run() override {
     if (auto checked = check_output_path("--trace", trace_path_); !checked)
       return tl::unexpected(checked.error());
-    const auto folder = ModelFolder::make(keep_);
-    if (!folder) return tl::unexpected(folder.error());
-    if (auto written = write_recall_model(folder->path(), DType::f32, {.seed = seed_}); !written)
+    const auto temporary = TemporaryFolder::make("demo");
+    if (!temporary) return tl::unexpected(temporary.error());
+    const std::string folder = keep_.value_or(temporary->path() + "/recall");
+    if (auto written = write_recall_model(folder, DType::f32, {.seed = seed_}); !written)
       return tl::unexpected(written.error());
-    const auto model = load_model_spec(folder->path());
+    const auto model = load_model_spec(folder);
     if (!model) return tl::unexpected(model.error());
-    const auto checkpoint = Checkpoint::open(folder->path(), *model);
+    const auto checkpoint = Checkpoint::open(folder, *model);
     if (!checkpoint) return tl::unexpected(checkpoint.error());
-    const auto tokenizer = Tokenizer::load(folder->path());
+    const auto tokenizer = Tokenizer::load(folder);
     if (!tokenizer) return tl::unexpected(tokenizer.error());
     const auto questions = make_questions(*model, *tokenizer, seed_);
     if (!questions) return tl::unexpected(questions.error());

@@ -1,40 +1,37 @@
 #include "exec/buffer_pool.h"
 
 #include <algorithm>
-#include <new>
 
 namespace weir {
 namespace {
 
-constexpr std::int64_t kAlignment = 64;  // A cache line, and the widest vector.
-constexpr std::int64_t kGrain =
-    1024;  // Sizes are rounded up to this many floats, so that near misses are reused.
+// Sizes are rounded up to this many floats, so that near misses are reused.
+constexpr std::int64_t kGrain = 1024;
 
 }  // namespace
 
 PooledBuffer::~PooledBuffer() {
-  if (pool_ != nullptr) pool_->give_back(data_, capacity_);
+  if (pool_ != nullptr) pool_->give_back(std::move(block_));
 }
 
 PooledBuffer BufferPool::take(std::int64_t floats) {
-  const std::int64_t wanted = std::max<std::int64_t>(1, (floats + kGrain - 1) / kGrain) * kGrain;
+  const std::int64_t rounded = std::max<std::int64_t>(1, (floats + kGrain - 1) / kGrain) * kGrain;
+  const std::size_t wanted = static_cast<std::size_t>(rounded) * sizeof(float);
   // The smallest that fits, unless it would waste more than it holds.
   const auto found = free_.lower_bound(wanted);
   if (found != free_.end() && found->first <= 2 * wanted) {
-    const std::int64_t capacity = found->first;
-    float* const data = found->second.release();
+    kernel::Block block = std::move(found->second);
     free_.erase(found);
-    return {*this, data, capacity};
+    return {*this, std::move(block)};
   }
-  const std::int64_t bytes = wanted * static_cast<std::int64_t>(sizeof(float));
-  auto* data = static_cast<float*>(std::aligned_alloc(kAlignment, static_cast<std::size_t>(bytes)));
-  if (data == nullptr) throw std::bad_alloc();
-  bytes_ += bytes;
-  return {*this, data, wanted};
+  kernel::Block block(wanted);
+  bytes_ += static_cast<std::int64_t>(block.bytes());
+  return {*this, std::move(block)};
 }
 
-void BufferPool::give_back(float* data, std::int64_t capacity) {
-  free_.emplace(capacity, std::unique_ptr<float, Free>(data));
+void BufferPool::give_back(kernel::Block block) {
+  const std::size_t bytes = block.bytes();
+  free_.emplace(bytes, std::move(block));
 }
 
 }  // namespace weir

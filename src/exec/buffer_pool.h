@@ -3,10 +3,10 @@
 // of equal shape allocate nothing. Used by one thread.
 
 #include <cstdint>
-#include <cstdlib>
 #include <map>
-#include <memory>
 #include <utility>
+
+#include "kernel/scratch.h"
 
 namespace weir {
 
@@ -17,27 +17,22 @@ class PooledBuffer {
  public:
   PooledBuffer() = default;
   PooledBuffer(PooledBuffer&& other) noexcept
-      : pool_(std::exchange(other.pool_, nullptr)),
-        data_(std::exchange(other.data_, nullptr)),
-        capacity_(std::exchange(other.capacity_, 0)) {}
+      : pool_(std::exchange(other.pool_, nullptr)), block_(std::move(other.block_)) {}
   PooledBuffer& operator=(PooledBuffer&& other) noexcept {
     std::swap(pool_, other.pool_);
-    std::swap(data_, other.data_);
-    std::swap(capacity_, other.capacity_);
+    std::swap(block_, other.block_);
     return *this;
   }
   ~PooledBuffer();
 
-  [[nodiscard]] float* data() const { return data_; }
+  [[nodiscard]] float* data() const { return reinterpret_cast<float*>(block_.data()); }
 
  private:
   friend class BufferPool;
-  PooledBuffer(BufferPool& pool, float* data, std::int64_t capacity)
-      : pool_(&pool), data_(data), capacity_(capacity) {}
+  PooledBuffer(BufferPool& pool, kernel::Block block) : pool_(&pool), block_(std::move(block)) {}
 
   BufferPool* pool_ = nullptr;
-  float* data_ = nullptr;
-  std::int64_t capacity_ = 0;
+  kernel::Block block_;
 };
 
 class BufferPool {
@@ -52,13 +47,10 @@ class BufferPool {
 
  private:
   friend class PooledBuffer;
-  struct Free {
-    void operator()(float* data) const { std::free(data); }
-  };
-  void give_back(float* data, std::int64_t capacity);
+  void give_back(kernel::Block block);
 
-  std::multimap<std::int64_t, std::unique_ptr<float, Free>> free_;  // By capacity.
-  std::int64_t bytes_ = 0;                                          // Handed out and free.
+  std::multimap<std::size_t, kernel::Block> free_;  // By their bytes.
+  std::int64_t bytes_ = 0;                          // Handed out and free.
 };
 
 }  // namespace weir

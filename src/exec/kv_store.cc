@@ -17,17 +17,21 @@ std::int64_t KvStrip::block_bytes() const {
   return shape_.heads.size() * kKvBlockSize * shape_.dims.size() * size_in_bytes(shape_.dtype);
 }
 
+KvStrip::~KvStrip() {
+  for (void* block : pointers_) {
+    if (block != nullptr)
+      memory_->give_back(static_cast<std::byte*>(block), static_cast<std::size_t>(block_bytes()));
+  }
+}
+
 void KvStrip::reserve_block(std::size_t index) {
-  if (owned_.size() <= index) {
-    owned_.resize(index + 1);
+  if (pointers_.size() <= index) {
     pointers_.resize(index + 1, nullptr);
     const_pointers_.resize(index + 1, nullptr);
   }
-  if (owned_[index] != nullptr) return;
-  owned_[index] =
-      std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(block_bytes()));
-  pointers_[index] = owned_[index].get();
-  const_pointers_[index] = owned_[index].get();
+  if (pointers_[index] != nullptr) return;
+  pointers_[index] = memory_->take(static_cast<std::size_t>(block_bytes()));
+  const_pointers_[index] = pointers_[index];
   bytes_ += block_bytes();
 }
 
@@ -90,7 +94,7 @@ KvStrip& KvStore::strip(KvKey key, const KvStrip::Shape& shape) {
   for (const auto& strip : strips) {
     if (strip->shape() == shape) return *strip;
   }
-  return *strips.emplace_back(std::make_unique<KvStrip>(shape));
+  return *strips.emplace_back(std::make_unique<KvStrip>(shape, memory_));
 }
 
 const KvStrip* KvStore::find(KvKey key, const Wanted& wanted) const {

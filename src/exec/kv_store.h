@@ -13,6 +13,7 @@
 
 #include "base/dtype.h"
 #include "base/ids.h"
+#include "exec/kv_memory.h"
 #include "kernel/kernel.h"
 #include "layout/box.h"
 
@@ -33,7 +34,11 @@ class KvStrip {
     DType dtype = DType::f32;
     bool operator==(const Shape&) const = default;
   };
-  explicit KvStrip(Shape shape) : shape_(shape) {}
+  // `memory` must outlive the strip.
+  KvStrip(Shape shape, KvMemory& memory) : shape_(shape), memory_(&memory) {}
+  KvStrip(const KvStrip&) = delete;
+  KvStrip& operator=(const KvStrip&) = delete;
+  ~KvStrip();
 
   [[nodiscard]] const Shape& shape() const { return shape_; }
   [[nodiscard]] std::int64_t bytes() const { return bytes_; }
@@ -52,8 +57,8 @@ class KvStrip {
   void reserve_block(std::size_t index);
 
   Shape shape_;
+  KvMemory* memory_;
   // By position / kKvBlockSize; null where nothing is held.
-  std::vector<std::unique_ptr<std::byte[]>> owned_;
   std::vector<void*> pointers_;
   std::vector<const void*> const_pointers_;
   std::vector<Interval> held_;  // Disjoint, ascending.
@@ -88,6 +93,7 @@ class KvStore {
   [[nodiscard]] std::int64_t bytes() const;
 
  private:
+  KvMemory memory_;  // Outlives the strips.
   std::map<KvKey, std::vector<std::unique_ptr<KvStrip>>> strips_;
 };
 

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <new>
 
 #include "base/check.h"
 
@@ -23,7 +24,7 @@ Block::Block(std::size_t bytes) {
   const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
   bytes_ = round_up(bytes, kCacheLine);
   data_ = static_cast<std::byte*>(std::aligned_alloc(alignment, round_up(bytes, alignment)));
-  CHECK(data_ != nullptr, "out of memory");
+  if (data_ == nullptr) throw std::bad_alloc();
   // A hint: without huge pages everything works, with more TLB misses. Only whole pages are asked
   // for, so that the last one does not hold more memory than was wanted.
   if (alignment == kHugePage) (void)madvise(data_, bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);

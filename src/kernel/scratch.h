@@ -9,7 +9,7 @@
 namespace weir::kernel {
 
 // A block of memory aligned to a cache line, and to a huge page (which it then asks for) where it
-// is larger than one.
+// is larger than one. Throws std::bad_alloc when memory runs out.
 class Block {
  public:
   Block() = default;

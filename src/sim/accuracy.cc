@@ -207,7 +207,7 @@ class Accuracy {
       const StreamShape shape{.bytes = 2 * tokens * elements, .flops = 0};
       add("elementwise", device,
           {.measured = table.number(row, column).value_or(0) * 1e-6,
-           .predicted = on->model.stream(shape).time.value,
+           .predicted = on->model.stream(shape, on->model.levels().back()).time.value,
            .roofline = roofline(on->cluster.device_types[0], DType::bf16, 0,
                                 static_cast<double>(shape.bytes))
                            .value});

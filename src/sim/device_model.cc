@@ -29,8 +29,8 @@ KernelCost DeviceModel::attention(const AttentionShape& shape, const MemoryLevel
   return std::visit([&](const auto& model) { return model.attention(shape, cache); }, model_);
 }
 
-KernelCost DeviceModel::stream(const StreamShape& shape) const {
-  return std::visit([&](const auto& model) { return model.stream(shape); }, model_);
+KernelCost DeviceModel::stream(const StreamShape& shape, const MemoryLevel& streamed) const {
+  return std::visit([&](const auto& model) { return model.stream(shape, streamed); }, model_);
 }
 
 const std::vector<MemoryLevel>& DeviceModel::levels() const {

@@ -4,6 +4,8 @@
 // device alone, without waiting for others.
 
 #include <cstdint>
+#include <memory>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -21,6 +23,8 @@ struct GemmShape {
   std::int64_t depth = 0;
   DType weight = DType::bf16;
   DType activation = DType::bf16;
+  std::int64_t together = 1;  // Devices that do the same at the same time on one machine, and so
+                              // share a CPU's memory.
 
   bool operator==(const GemmShape&) const = default;
 };
@@ -45,6 +49,7 @@ struct AttentionShape {
   std::int64_t window = 0;     // Keys that a query sees at most; 0: all.
   DType kv = DType::bf16;
   DType activation = DType::bf16;
+  std::int64_t together = 1;
 };
 
 // A pass over memory that computes little.
@@ -52,13 +57,16 @@ struct StreamShape {
   std::int64_t bytes = 0;  // Read and written.
   std::int64_t flops = 0;  // On vector units.
   DType dtype = DType::bf16;
+  StreamKind kind = StreamKind::copy;
+  std::int64_t together = 1;
 };
 
 // Where operands that outlive a step (weights, the KV cache) are read from: they are streamed in
 // the same order in every step, so a cache that holds all of them serves them all, and a smaller
 // one none.
 struct MemoryLevel {
-  std::string_view name;          // "L2"
+  std::string_view name;  // "L2"
+  CacheLevel cache = CacheLevel::memory;
   std::int64_t capacity = 0;      // Bytes.
   BytesPerSecond bandwidth = {};  // Reached, not peak.
 
@@ -77,7 +85,7 @@ class GpuModel {
   static Result<GpuModel> make(const DeviceType& type);
   [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
   [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
-  [[nodiscard]] KernelCost stream(const StreamShape& shape) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape, const MemoryLevel& streamed) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const { return levels_; }
   [[nodiscard]] double resting_watts() const { return resting_watts_; }
 
@@ -99,12 +107,14 @@ class GpuModel {
   std::vector<MemoryLevel> levels_;
 };
 
+// With the kernels' measured costs where the type has them, otherwise with its peaks and
+// bandwidths.
 class CpuModel {
  public:
   static Result<CpuModel> make(const DeviceType& type);
   [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
   [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
-  [[nodiscard]] KernelCost stream(const StreamShape& shape) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape, const MemoryLevel& streamed) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const { return levels_; }
   [[nodiscard]] double resting_watts() const { return resting_watts_; }
 
@@ -113,7 +123,10 @@ class CpuModel {
   [[nodiscard]] double peak(DType dtype) const;
   [[nodiscard]] const MemoryLevel& level_for(std::int64_t bytes) const;
   [[nodiscard]] KernelCost cost(double seconds) const;
+  [[nodiscard]] double measured_attention(const AttentionShape& shape,
+                                          const AttentionCurve& curve) const;
 
+  std::shared_ptr<const MeasuredKernels> kernels_;  // Null: not measured.
   PeakFlops matrix_;
   PeakFlops vector_;
   Seconds launch_ = {};
@@ -127,10 +140,11 @@ class DeviceModel {
   // Fails where the type lacks a figure that its model needs, naming all of them.
   static Result<DeviceModel> make(const DeviceType& type);
 
-  // `weights` and `cache` are levels of this model.
+  // `weights`, `cache` and `streamed` are levels of this model: where lies what the device streams
+  // in every step.
   [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
   [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
-  [[nodiscard]] KernelCost stream(const StreamShape& shape) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape, const MemoryLevel& streamed) const;
   // The smallest level that holds what a device streams in every step.
   [[nodiscard]] const MemoryLevel& level_for(std::int64_t streamed_bytes) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const;  // Smallest first.

@@ -104,11 +104,13 @@ Result<GpuModel> GpuModel::make(const DeviceType& type) {
   if (type.l2 && model.l2_bandwidth_ > 0) {
     model.levels_.push_back(
         {.name = "L2",
+         .cache = CacheLevel::l2,
          .capacity = static_cast<std::int64_t>(kL2Share * static_cast<double>(type.l2->value)),
          .bandwidth = {kL2Share * model.l2_bandwidth_}});
   }
   model.levels_.push_back(
       {.name = "memory",
+       .cache = CacheLevel::memory,
        .capacity = type.memory.value,
        .bandwidth = {model.constants_->gemm.memory_efficiency * model.memory_bandwidth_}});
   return model;
@@ -211,7 +213,7 @@ KernelCost GpuModel::attention(const AttentionShape& shape, const MemoryLevel& c
   return within_power(best, work.flops, work.weight_bytes + work.activation_bytes);
 }
 
-KernelCost GpuModel::stream(const StreamShape& shape) const {
+KernelCost GpuModel::stream(const StreamShape& shape, const MemoryLevel& /*streamed*/) const {
   const GemmConstants& c = constants_->gemm;
   const double bytes = static_cast<double>(shape.bytes);
   const double flops = static_cast<double>(shape.flops);

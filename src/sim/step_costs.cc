@@ -27,6 +27,24 @@ bool is_counted_by_transfer(OpKind kind) {
 // Messages are their own kind of flow; everything else is a library's collective.
 bool is_point_to_point(OpKind kind) { return kind == OpKind::copy || kind == OpKind::kv_copy; }
 
+StreamKind stream_kind_of(OpKind kind, Activation function) {
+  using enum OpKind;
+  if (kind == attn_norm || kind == ffn_norm || kind == final_norm) return StreamKind::norm;
+  if (kind == rope) return StreamKind::rotate;
+  if (kind == activation) {
+    switch (function) {
+      case Activation::silu:
+        return StreamKind::silu;
+      case Activation::gelu_erf:
+        return StreamKind::gelu_erf;
+      case Activation::gelu_tanh:
+        return StreamKind::gelu_tanh;
+    }
+  }
+  if (kind == kv_append) return StreamKind::append;
+  return kind == add ? StreamKind::add : StreamKind::copy;
+}
+
 class CostBuilder {
  public:
   CostBuilder(const ValidPlan& plan, const Machine& machine, const StepLengths& lengths,
@@ -51,6 +69,13 @@ class CostBuilder {
     NodeClass result;
     result.example = id;
     if (queue_of(node.kind) == Queue::compute) {
+      together_.clear();
+      for (const DeviceId device : plan_.at(node.devices)) {
+        // Who has no tokens does not disturb.
+        const Work work = work_of(plan_, node, device, lengths_);
+        if (work.flops + work.written_bytes + work.kv_bytes > 0)
+          ++together_[machine_node_of(device)];
+      }
       for (const DeviceId device : plan_.at(node.devices))
         result.tasks.push_back(compute_cost(node, device));
       return result;
@@ -74,6 +99,15 @@ class CostBuilder {
     return place->second;
   }
 
+  [[nodiscard]] std::size_t machine_node_of(DeviceId device) const {
+    return machine_.topology().cluster().device(device).node;
+  }
+  // Devices on this one's machine that do the node at hand.
+  [[nodiscard]] std::int64_t together(DeviceId device) const {
+    const auto found = together_.find(machine_node_of(device));
+    return found == together_.end() ? 1 : found->second;
+  }
+
   [[nodiscard]] const MemoryLevel& level_of(DeviceId device) const {
     return *level_[index_of(device)];
   }
@@ -88,10 +122,10 @@ class CostBuilder {
         break;
       case OpClass::attention:
         cost = node.kind == OpKind::attention ? attention_cost(node, device, model)
-                                              : unfused_cost(work, device, model);
+                                              : unfused_cost(node.kind, work, device, model);
         break;
       case OpClass::elementwise:
-        cost = stream_cost(work, model);
+        cost = stream_cost(node.kind, work, device, model);
         break;
       case OpClass::communication:
         break;
@@ -102,28 +136,34 @@ class CostBuilder {
             .bytes = work.bytes()};
   }
 
-  [[nodiscard]] KernelCost stream_cost(const Work& work, const DeviceModel& model) const {
+  [[nodiscard]] KernelCost stream_cost(OpKind kind, const Work& work, DeviceId device,
+                                       const DeviceModel& model) const {
     if (work.bytes() == 0) return {};
-    return model.stream(
-        {.bytes = work.bytes(), .flops = work.flops, .dtype = plan_.activation_dtype});
+    return model.stream({.bytes = work.bytes(),
+                         .flops = work.flops,
+                         .dtype = plan_.activation_dtype,
+                         .kind = stream_kind_of(kind, plan_.model.activation),
+                         .together = together(device)},
+                        level_of(device));
   }
 
   // Half a tile of attention, whose scores pass through memory, or the merging of two tiles.
-  [[nodiscard]] KernelCost unfused_cost(const Work& work, DeviceId device,
+  [[nodiscard]] KernelCost unfused_cost(OpKind kind, const Work& work, DeviceId device,
                                         const DeviceModel& model) const {
     if (work.bytes() == 0) return {};
     // As a product with the same arithmetic and operands: rows of the width of a tile.
     constexpr std::int64_t kTile = 128;
     const std::int64_t weight_size = size_in_bytes(plan_.kv_dtype);
     const std::int64_t keys = std::max<std::int64_t>(1, work.kv_bytes / weight_size / kTile);
-    KernelCost cost = stream_cost(work, model);
+    KernelCost cost = stream_cost(kind, work, device, model);
     if (work.kv_bytes == 0) return cost;
     const std::int64_t rows = std::max<std::int64_t>(1, work.flops / 2 / keys / kTile);
     const KernelCost product = model.gemm({.rows = rows,
                                            .cols = keys,
                                            .depth = kTile,
                                            .weight = plan_.kv_dtype,
-                                           .activation = plan_.activation_dtype},
+                                           .activation = plan_.activation_dtype,
+                                           .together = together(device)},
                                           level_of(device));
     return product.time > cost.time ? product : cost;
   }
@@ -152,7 +192,8 @@ class CostBuilder {
                                           .cols = width,
                                           .depth = depth,
                                           .weight = plan_.model.weight_dtype,
-                                          .activation = plan_.activation_dtype},
+                                          .activation = plan_.activation_dtype,
+                                          .together = together(device)},
                                          level_of(device));
       sum.time += part.time;
       sum.joules += part.joules;
@@ -169,7 +210,8 @@ class CostBuilder {
                           .value_dim = plan_.model.head_dim,
                           .window = plan_.model.sliding_window.value_or(0),
                           .kv = plan_.kv_dtype,
-                          .activation = plan_.activation_dtype};
+                          .activation = plan_.activation_dtype,
+                          .together = together(device)};
     for (const Piece& piece : layout.pieces) {
       if (piece.device != device) continue;
       const Interval requests = requests_of(piece.box, plan_.batch_size());
@@ -238,7 +280,7 @@ class CostBuilder {
       const auto [from, to] = pair;
       const std::uint32_t receiver = place_of(node, to);
       if (from == to) {
-        const KernelCost cost = machine_.model_of(to).stream({.bytes = 2 * amount});
+        const KernelCost cost = machine_.model_of(to).stream({.bytes = 2 * amount}, level_of(to));
         result.local[receiver] = std::max(result.local[receiver], to_sim_time(cost.time));
         result.tasks[receiver].joules += cost.joules;
         continue;
@@ -344,7 +386,8 @@ class CostBuilder {
   const Machine& machine_;
   const StepLengths& lengths_;
   const CollectiveOptions& options_;
-  std::vector<const MemoryLevel*> level_;  // By device.
+  std::vector<const MemoryLevel*> level_;         // By device.
+  std::map<std::size_t, std::int64_t> together_;  // By node of the cluster, of the node at hand.
   std::map<std::tuple<LayoutId, Role, std::int32_t>, std::vector<std::int64_t>> value_bytes_;
 };
 

@@ -19,6 +19,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/units.h"
+#include "spec/measured_kernels.h"
 
 namespace weir {
 
@@ -57,6 +58,7 @@ struct DeviceType {
   std::optional<double> idle_watts = {};
   std::optional<double> max_watts = {};
   std::optional<double> usd_per_hour = {};
+  std::optional<MeasuredKernels> kernels = {};  // CPU devices.
   Sources sources = {};
 
   bool operator==(const DeviceType&) const = default;
@@ -97,6 +99,7 @@ struct Host {
   std::optional<std::int64_t> num_cores = {};
   std::optional<BytesPerSecond> device_bandwidth = {};  // Host to one device, per direction.
   std::optional<Seconds> device_latency = {};
+  std::optional<Seconds> step_latency = {};  // What a step takes beside its tasks.
   Sources sources = {};
 
   bool operator==(const Host&) const = default;

@@ -92,6 +92,9 @@ DeviceType read_device_type(ObjectReader reader, const std::string& name) {
   type.idle_watts = reader.optional_number("idle_watts", kWatts);
   type.max_watts = reader.optional_number("max_watts", kWatts);
   type.usd_per_hour = reader.optional_number("usd_per_hour", kDollars);
+  if (reader.has("kernels")) type.kernels = read_measured_kernels(reader.object("kernels"));
+  if (type.kernels && type.kind != DeviceKind::cpu)
+    reader.problem("kernels", "found in a GPU, allowed in CPU device types only");
   type.sources = read_sources(reader);
   if (type.idle_watts && type.max_watts && *type.idle_watts > *type.max_watts) {
     reader.problem("idle_watts", fmt::format("found {}, allowed at most max_watts ({})",
@@ -196,6 +199,7 @@ Host read_host(ObjectReader reader) {
             .num_cores = reader.optional_integer("num_cores", kCores),
             .device_bandwidth = read_bandwidth(reader, "device_gb_per_s"),
             .device_latency = read_latency(reader, "device_latency_us"),
+            .step_latency = read_latency(reader, "step_latency_us"),
             .sources = read_sources(reader)};
   reader.refuse_unknown_keys();
   return host;

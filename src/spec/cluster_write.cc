@@ -85,6 +85,7 @@ json json_of(const DeviceType& type) {
   put(object, "idle_watts", type.idle_watts);
   put(object, "max_watts", type.max_watts);
   put(object, "usd_per_hour", type.usd_per_hour);
+  if (type.kernels) object["kernels"] = to_json(*type.kernels);
   put(object, type.sources);
   return object;
 }
@@ -121,6 +122,7 @@ json json_of(const Host& host) {
   put(object, "num_cores", host.num_cores);
   put(object, "device_gb_per_s", host.device_bandwidth);
   put(object, "device_latency_us", host.device_latency);
+  put(object, "step_latency_us", host.step_latency);
   put(object, host.sources);
   return object;
 }

@@ -40,7 +40,8 @@ std::vector<float> read(const KvStrip& strip, Interval positions) {
 }
 
 TEST(KvStrip, KeepsWhatWasWrittenWhileItGrows) {
-  KvStrip strip(kShape);
+  KvMemory memory;
+  KvStrip strip(kShape, memory);
   write(strip, {.begin = 100, .end = 130});
   write(strip, {.begin = 130, .end = 131});
   write(strip, {.begin = 0, .end = 100});
@@ -50,7 +51,8 @@ TEST(KvStrip, KeepsWhatWasWrittenWhileItGrows) {
 }
 
 TEST(KvStrip, KnowsWhichPositionsItHolds) {
-  KvStrip strip(kShape);
+  KvMemory memory;
+  KvStrip strip(kShape, memory);
   strip.reserve({.begin = 10, .end = 20});
   strip.reserve({.begin = 30, .end = 40});
   EXPECT_TRUE(strip.holds({.begin = 12, .end = 20}));
@@ -62,7 +64,8 @@ TEST(KvStrip, KnowsWhichPositionsItHolds) {
 }
 
 TEST(KvStrip, TakesMemoryForTheBlocksThatItHolds) {
-  KvStrip strip(kShape);
+  KvMemory memory;
+  KvStrip strip(kShape, memory);
   EXPECT_EQ(strip.bytes(), 0);
   strip.reserve({.begin = 5, .end = 5});
   EXPECT_EQ(strip.bytes(), 0);

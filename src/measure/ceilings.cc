@@ -1,4 +1,4 @@
-#include "bench/kernel/ceilings.h"
+#include "measure/ceilings.h"
 
 #include <algorithm>
 #include <atomic>
@@ -10,12 +10,12 @@
 #include "kernel/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "bench/kernel/ceilings.cc"
+#define HWY_TARGET_INCLUDE "measure/ceilings.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
-namespace weir::bench {
+namespace weir {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -64,11 +64,11 @@ float read_all(const float* data, std::int64_t count) {
 }
 
 }  // namespace HWY_NAMESPACE
-}  // namespace weir::bench
+}  // namespace weir
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace weir::bench {
+namespace weir {
 namespace {
 
 HWY_EXPORT(multiply_adds);
@@ -103,23 +103,26 @@ double fma_flops_per_s(Team& team) {
   return flops / seconds;
 }
 
-double read_bytes_per_s(Team& team) {
-  constexpr std::int64_t kValues = std::int64_t{64} << 20U;  // 256 MiB, many times the L3.
-  const kernel::Block block(static_cast<std::size_t>(kValues) * sizeof(float));
+double read_bytes_per_s(Team& team, std::int64_t bytes) {
+  const std::int64_t values_wanted = bytes / static_cast<std::int64_t>(sizeof(float));
+  const kernel::Block block(static_cast<std::size_t>(bytes));
   auto* const values = reinterpret_cast<float*>(block.data());
   const auto part = [&](const std::function<void(std::int64_t, std::int64_t)>& body) {
-    team.parallel_for(kValues, 1024, body);
+    team.parallel_for(values_wanted, 1024, body);
   };
   part(
       [&](std::int64_t begin, std::int64_t end) { std::fill(values + begin, values + end, 1.0F); });
   std::atomic<float> sink{0};
+  // Small sets are read often enough for the clock to tell.
+  const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes);
   const double seconds = best_seconds(5, [&] {
     part([&](std::int64_t begin, std::int64_t end) {
-      sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values + begin, end - begin));
+      for (std::int64_t go = 0; go < goes; ++go)
+        sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values + begin, end - begin));
     });
   });
-  return static_cast<double>(block.bytes()) / seconds;
+  return static_cast<double>(goes * bytes) / seconds;
 }
 
-}  // namespace weir::bench
+}  // namespace weir
 #endif

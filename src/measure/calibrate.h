@@ -1,0 +1,30 @@
+#pragma once
+// This machine as a cluster whose figures are measured: what the simulator needs to predict runs on
+// it.
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "measure/device_teams.h"
+#include "spec/local_cluster.h"
+
+namespace weir {
+
+struct CalibrationOptions {
+  LocalOptions devices = {};
+  double least_seconds = kUsualSeconds;  // Of one timing; there are some 900.
+  std::function<void(std::string_view)> progress = [](std::string_view) {};  // What is next.
+};
+
+// Takes about half a minute; other programs on the machine disturb it.
+[[nodiscard]] Result<ClusterSpec> calibrate(const CalibrationOptions& options);
+
+[[nodiscard]] Status write_cluster_file(const std::string& path, const ClusterSpec& cluster);
+
+// The devices of a cluster of one node of CPU devices as groups of cores.
+[[nodiscard]] std::vector<std::vector<int>> cores_of(const ClusterSpec& cluster);
+
+}  // namespace weir

@@ -1,0 +1,20 @@
+#pragma once
+// The kernels of this machine's devices, measured by shape: what sim/cpu_model.cc reads its times
+// from.
+
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "spec/cluster.h"
+
+namespace weir {
+
+// Of devices of `type` on these cores: one alone, and all at the same time where they share what is
+// measured; each timing lasts `least_seconds`. `progress` is told what is next.
+[[nodiscard]] MeasuredKernels measure_kernels(
+    std::span<const std::vector<int>> cores, const DeviceType& type, double least_seconds,
+    const std::function<void(std::string_view)>& progress);
+
+}  // namespace weir

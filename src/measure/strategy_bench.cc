@@ -1,0 +1,140 @@
+#include "measure/strategy_bench.h"
+
+#include <algorithm>
+
+#include "engine/generate.h"
+#include "engine/plan_cache.h"
+#include "measure/device_teams.h"
+#include "sim/simulate.h"
+
+namespace weir {
+namespace {
+
+constexpr double kNanosecond = 1e-9;
+
+double seconds(SimTime from, SimTime to) {
+  return static_cast<double>(to.ns - from.ns) * kNanosecond;
+}
+
+// Times of tasks by class in one step, mean over devices.
+std::array<double, kOpClasses.size()> work_of_step(const Timeline& timeline, std::int32_t step) {
+  std::array<double, kOpClasses.size()> work{};
+  for (const TaskRecord& task : timeline.tasks) {
+    if (task.step != step) continue;
+    work[static_cast<std::size_t>(class_of(task.kind))] +=
+        seconds(task.ready, task.end) / static_cast<double>(timeline.devices.size());
+  }
+  return work;
+}
+
+class StrategyBench {
+ public:
+  StrategyBench(Executor& executor, const Strategy& strategy, const PlanHeader& header,
+                const Machine& machine, const StrategyBenchOptions& options)
+      : header_(header),
+        machine_(machine),
+        options_(options),
+        generator_(executor, strategy, header),
+        plans_(strategy, header) {}
+
+  Result<std::vector<BenchPoint>> run() {
+    std::vector<BenchPoint> points;
+    for (const std::int64_t length : options_.lengths) {
+      for (const BenchPhase phase : {BenchPhase::prefill, BenchPhase::decode}) {
+        auto predicted = predict(phase, length);
+        if (!predicted) return tl::unexpected(predicted.error());
+        points.push_back(
+            {.phase = phase, .length = length, .measured = {}, .predicted = *predicted});
+      }
+      if (auto measured = measure(length, points[points.size() - 2], points.back()); !measured)
+        return tl::unexpected(measured.error());
+    }
+    return points;
+  }
+
+ private:
+  [[nodiscard]] std::int64_t longest(std::int64_t length) const {
+    return length + options_.decode_steps + 1;
+  }
+
+  // The decode step in the middle of those that are measured.
+  Result<PhaseTimes> predict(BenchPhase phase, std::int64_t length) {
+    const bool prefill = phase == BenchPhase::prefill;
+    const RequestLengths lengths = {
+        .q_len = prefill ? length : 1,
+        .kv_len = prefill ? length : length + options_.decode_steps / 2 + 1};
+    const auto plan = plans_.find({.shape = {{.past_len = lengths.kv_len - lengths.q_len,
+                                              .q_len = lengths.q_len,
+                                              .max_len = longest(length)}},
+                                   .limits = {lengths}});
+    if (!plan) return tl::unexpected(plan.error());
+    auto step = simulate(**plan, machine_, {lengths});
+    if (!step) return tl::unexpected(step.error());
+    const ClusterSpec& cluster = machine_.topology().cluster();
+    const Seconds between = cluster.node_types.front().host.step_latency.value_or(Seconds{});
+    return PhaseTimes{.step = seconds({}, step->timeline.end) + between.value,
+                      .work = work_of_step(step->timeline, 0)};
+  }
+
+  // The first run sets up what the others find: plans, weights, buffers.
+  Status measure(std::int64_t length, BenchPoint& prefill, BenchPoint& decode) {
+    std::vector<PhaseTimes> prefills;
+    std::vector<PhaseTimes> decodes;
+    for (std::int64_t repetition = 0; repetition <= options_.repetitions; ++repetition) {
+      const auto timeline = generate(length);
+      if (!timeline) return tl::unexpected(timeline.error());
+      if (repetition > 0) keep(*timeline, prefills, decodes);
+    }
+    prefill.measured = medians(prefills);
+    decode.measured = medians(decodes);
+    return {};
+  }
+
+  Result<Timeline> generate(std::int64_t length) {
+    GenerationRequest request{.prompt = {}, .max_new_tokens = options_.decode_steps + 1};
+    for (std::int64_t i = 0; i < length; ++i)
+      request.prompt.push_back((i * 31 + 7) % header_.model.vocab_size);
+    auto generation = generator_.run({&request, 1}, {.prefill_chunk = kMaxPrefillChunk});
+    if (!generation) return tl::unexpected(generation.error());
+    return std::move(generation->timeline);
+  }
+
+  static void keep(const Timeline& timeline, std::vector<PhaseTimes>& prefills,
+                   std::vector<PhaseTimes>& decodes) {
+    const RequestRecord& request = timeline.requests.front();
+    prefills.push_back({.step = seconds(request.arrival, request.token_times.front()),
+                        .work = work_of_step(timeline, 0)});
+    for (std::size_t i = 1; i < request.token_times.size(); ++i) {
+      decodes.push_back({.step = seconds(request.token_times[i - 1], request.token_times[i]),
+                         .work = work_of_step(timeline, static_cast<std::int32_t>(i))});
+    }
+  }
+
+  static PhaseTimes medians(const std::vector<PhaseTimes>& times) {
+    const auto of = [&](auto part) {
+      std::vector<double> values;
+      for (const PhaseTimes& one : times) values.push_back(part(one));
+      return median(std::move(values));
+    };
+    PhaseTimes result{.step = of([](const PhaseTimes& one) { return one.step; })};
+    for (std::size_t i = 0; i < result.work.size(); ++i)
+      result.work[i] = of([i](const PhaseTimes& one) { return one.work[i]; });
+    return result;
+  }
+
+  const PlanHeader& header_;
+  const Machine& machine_;
+  const StrategyBenchOptions& options_;
+  Generator generator_;
+  PlanCache plans_;
+};
+
+}  // namespace
+
+Result<std::vector<BenchPoint>> bench_strategy(Executor& executor, const Strategy& strategy,
+                                               const PlanHeader& header, const Machine& machine,
+                                               const StrategyBenchOptions& options) {
+  return StrategyBench(executor, strategy, header, machine, options).run();
+}
+
+}  // namespace weir

@@ -1,0 +1,51 @@
+#include "measure/kernel_costs.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace weir {
+namespace {
+
+// A machine with a small second cache and none beyond, so that little memory is touched.
+MeasuredKernels measured() {
+  const std::vector<std::vector<int>> cores(2);
+  const DeviceType type{
+      .name = "cores", .kind = DeviceKind::cpu, .memory = {1 << 30}, .l2 = Bytes{1 << 20}};
+  return measure_kernels(cores, type, 0, [](std::string_view) {});
+}
+
+TEST(MeasureKernels, HasACurveForEveryDtypeAndLevelAloneAndTogether) {
+  const MeasuredKernels kernels = measured();
+  std::set<std::tuple<DType, CacheLevel, std::int64_t>> linear;
+  for (const LinearCurve& curve : kernels.linear) {
+    linear.emplace(curve.weight, curve.level, curve.devices);
+    EXPECT_TRUE(std::ranges::is_sorted(curve.costs, {}, &LinearCost::rows));
+    for (const LinearCost& cost : curve.costs) EXPECT_GT(cost.ps_per_weight, 0);
+    // 1,024 rows against one: far beyond any disturbance.
+    EXPECT_GT(curve.costs.back().ps_per_weight, curve.costs.front().ps_per_weight);
+  }
+  std::set<std::tuple<DType, CacheLevel, std::int64_t>> attention;
+  for (const AttentionCurve& curve : kernels.attention) {
+    attention.emplace(curve.kv, curve.level, curve.devices);
+    for (const AttentionCost& cost : curve.costs)
+      EXPECT_GT(cost.ps_per_key + cost.ps_per_value + cost.ps_to_begin, 0);
+  }
+  // L2 alone, memory alone and together.
+  EXPECT_EQ(linear.size(), 9U);
+  EXPECT_EQ(attention, linear);
+  EXPECT_TRUE(linear.contains({DType::bf16, CacheLevel::memory, 2}));
+  EXPECT_FALSE(linear.contains({DType::bf16, CacheLevel::l2, 2}));
+  std::set<StreamKind> kinds;
+  for (const StreamCost& cost : kernels.stream) {
+    kinds.insert(cost.kind);
+    EXPECT_GT(cost.ps_per_byte, 0);
+  }
+  EXPECT_EQ(kinds.size(), 8U);
+}
+
+}  // namespace
+}  // namespace weir

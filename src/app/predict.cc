@@ -11,6 +11,12 @@
 namespace weir {
 namespace {
 
+void keep_larger(std::span<const DeviceMemory> some, std::vector<DeviceMemory>& largest) {
+  for (std::size_t d = 0; d < largest.size(); ++d) {
+    if (some[d].total() > largest[d].total()) largest[d] = some[d];
+  }
+}
+
 // A setup on its cluster, with the plans made for it so far.
 class Predictor {
  public:
@@ -55,24 +61,21 @@ class Predictor {
     }
     auto memory = peak_memory(generation->prefill, generation->last_decode);
     if (!memory) return tl::unexpected(memory.error());
-    auto shortage = shortage_of(*memory);
+    auto shortage = find_shortage_of_plans();
+    if (!shortage) return tl::unexpected(shortage.error());
     return Prediction{.setup = std::move(setup_),
                       .generation = *std::move(generation),
                       .serving = served,
                       .memory = *std::move(memory),
-                      .shortage = std::move(shortage)};
+                      .shortage = *std::move(shortage)};
   }
 
   Result<MemoryVerdict> judge_memory() {
-    const auto prefill = step(prefill_lengths());
-    if (!prefill) return tl::unexpected(prefill.error());
-    const auto last = step(last_lengths());
-    if (!last) return tl::unexpected(last.error());
-    const auto memory = peak_memory(*prefill, *last);
-    if (!memory) return tl::unexpected(memory.error());
+    auto shortage = find_shortage_of_plans();
+    if (!shortage) return tl::unexpected(shortage.error());
     return MemoryVerdict{.label = setup_.strategy.label,
                          .num_devices = std::ssize(setup_.header.devices),
-                         .shortage = shortage_of(*memory)};
+                         .shortage = *std::move(shortage)};
   }
 
  private:
@@ -106,12 +109,6 @@ class Predictor {
     return lengths_of({.q_len = 1, .kv_len = input_.requests.seq_len() - 1});
   }
 
-  Result<SimulatedStep> step(const StepLengths& lengths) {
-    const auto found = plan(lengths);
-    if (!found) return tl::unexpected(found.error());
-    return simulate(**found, machine_, lengths, input_.simulation.step);
-  }
-
   Result<std::vector<DeviceMemory>> peak_memory(const SimulatedStep& prefill,
                                                 const SimulatedStep& last) {
     std::vector<DeviceMemory> peaks(setup_.header.devices.size());
@@ -119,10 +116,10 @@ class Predictor {
       const auto found = plan(lengths);
       if (!found) return tl::unexpected(found.error());
       const MemoryTrace trace = trace_memory(simulated.timeline, 0, (*found)->plan(), lengths);
-      for (std::size_t d = 0; d < peaks.size(); ++d) {
-        const DeviceMemory& peak = trace.peak(static_cast<DeviceId>(d)).memory;
-        if (peak.total() > peaks[d].total()) peaks[d] = peak;
-      }
+      std::vector<DeviceMemory> of_step;
+      for (std::size_t d = 0; d < peaks.size(); ++d)
+        of_step.push_back(trace.peak(static_cast<DeviceId>(d)).memory);
+      keep_larger(of_step, peaks);
       return {};
     };
     if (auto status = take(prefill, prefill_lengths()); !status)
@@ -131,9 +128,16 @@ class Predictor {
     return peaks;
   }
 
-  [[nodiscard]] std::optional<std::string> shortage_of(
-      const std::vector<DeviceMemory>& memory) const {
-    const auto shortage = find_shortage(setup_.header.devices, memory);
+  // Of the most that any run of the plans may hold, not only the one that is simulated: what
+  // validate() checks.
+  Result<std::optional<std::string>> find_shortage_of_plans() {
+    std::vector<DeviceMemory> need(setup_.header.devices.size());
+    for (const StepLengths& lengths : {prefill_lengths(), last_lengths()}) {
+      const auto found = plan(lengths);
+      if (!found) return tl::unexpected(found.error());
+      keep_larger((*found)->memory(), need);
+    }
+    const auto shortage = find_shortage(setup_.header.devices, need);
     return shortage ? std::optional(describe(setup_.header.devices, *shortage)) : std::nullopt;
   }
 

@@ -27,9 +27,9 @@ struct Prediction {
   Setup setup;
   GenerationPrediction generation;
   std::optional<ServingPrediction> serving;
-  // By device: the larger of the peaks of the prefill and of the last decode step.
+  // By device: the larger of the simulated peaks of the prefill and of the last decode step.
   std::vector<DeviceMemory> memory;
-  // nullopt where it fits, or where no capacity is known.
+  // nullopt where any run of their plans fits, or where no capacity is known.
   std::optional<std::string> shortage;
 
   [[nodiscard]] std::int64_t num_devices() const { return std::ssize(setup.header.devices); }
@@ -42,7 +42,7 @@ enum class Serving : bool { no, yes };
 // a figure that is needed.
 [[nodiscard]] Result<Prediction> predict(const PredictionInput& input, Serving serving);
 
-// What predict would say of memory, without the steps in between.
+// What predict would say of memory, without simulating anything.
 struct MemoryVerdict {
   std::string label;  // Of the strategy.
   std::int64_t num_devices = 0;

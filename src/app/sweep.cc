@@ -87,6 +87,7 @@ std::vector<std::vector<std::size_t>> Sweep::groups() const {
     groups[work].push_back(p);
   }
   std::vector<std::vector<std::size_t>> result;
+  result.reserve(groups.size());
   for (auto& [work, members] : groups) result.push_back(std::move(members));
   return result;
 }

@@ -18,8 +18,8 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kSpeedUp =
-    "generation time of the baseline / generation time of the point; the baseline is the point "
-    "with the fewest devices that fits, for the same requests";
+    "generation time of the baseline / of the point; the baseline is the point with the fewest "
+    "devices that fits, for the same requests";
 constexpr std::string_view kEfficiency = "speed-up / (devices / devices of the baseline)";
 // Wider grids are easier to read point by point.
 constexpr std::size_t kMostColumns = 12;

@@ -172,10 +172,10 @@ std::string describe(std::span<const PlanHeader::Device> devices, const MemorySh
   const auto category = std::ranges::find(kCategories, shortage.category,
                                           [](const auto& entry) { return entry.first; });
   CHECK(category != kCategories.end(), "a shortage names a category");
-  return fmt::format("device {} needs {:.2f} GB and has {:.2f} GB: {} takes {:.2f} GB",
-                     devices[index_of(shortage.device)].name, gigabytes(shortage.need.total()),
-                     gigabytes(shortage.capacity), shortage.category,
-                     gigabytes(shortage.need.*category->second));
+  return fmt::format(
+      "device {} needs {:.2f} GB and has {:.2f} GB; the largest part is {}, {:.2f} GB",
+      devices[index_of(shortage.device)].name, gigabytes(shortage.need.total()),
+      gigabytes(shortage.capacity), shortage.category, gigabytes(shortage.need.*category->second));
 }
 
 }  // namespace weir

@@ -49,7 +49,7 @@ struct MemoryShortage {
 // `devices` and `need` by DeviceId; a device without a capacity has room for everything.
 [[nodiscard]] std::optional<MemoryShortage> find_shortage(
     std::span<const PlanHeader::Device> devices, const std::vector<DeviceMemory>& need);
-// "device node/gpu0 needs 91.20 GB and has 80.00 GB: weights takes 70.00 GB".
+// "device node/gpu0 needs 91.20 GB and has 80.00 GB; the largest part is weights, 70.00 GB".
 [[nodiscard]] std::string describe(std::span<const PlanHeader::Device> devices,
                                    const MemoryShortage& shortage);
 

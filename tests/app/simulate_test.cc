@@ -88,6 +88,12 @@ TEST(SimulateCommand, EveryChangeThatItNamesFits) {
       }
     }
     EXPECT_EQ(json_of(changed)["fits"], true) << change;
+    changed[0] = "plan";
+    for (const char* phase : {"prefill", "decode"}) {
+      std::vector<std::string> planned = changed;
+      planned.insert(planned.end(), {"--phase", phase});
+      EXPECT_EQ(run_weir(planned).exit_code, 0) << change << " " << phase;
+    }
     const bool same_cluster = change["flags"].get<std::string>().find("-c ") == std::string::npos;
     if (!same_cluster) continue;
     EXPECT_GE(change["devices"], devices) << "fewest devices first";

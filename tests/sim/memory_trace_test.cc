@@ -34,7 +34,7 @@ TEST(MemoryShortage, NamesTheFirstDeviceThatIsTooSmallAndTheLargestCategory) {
   EXPECT_EQ(shortage->category, "kv_cache");
   EXPECT_EQ(shortage->missing, 300'000'000);
   EXPECT_EQ(describe(devices, *shortage),
-            "device b needs 1.30 GB and has 1.00 GB: kv_cache takes 0.80 GB");
+            "device b needs 1.30 GB and has 1.00 GB; the largest part is kv_cache, 0.80 GB");
 }
 
 TEST(MemoryShortage, ThereIsNoneWhereEverythingFitsOrNothingIsKnown) {

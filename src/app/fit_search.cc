@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -40,7 +41,8 @@ class FitSearch {
   }
 
  private:
-  using Edit = std::function<void(PredictionInput&, std::int64_t)>;
+  // Sets a value; false where that is impossible.
+  using Edit = std::function<bool(PredictionInput&, std::int64_t)>;
 
   // The strategy's devices where the changed input is possible and fits.
   static std::optional<std::int64_t> devices_if_fits(const PredictionInput& input) {
@@ -83,17 +85,39 @@ class FitSearch {
                                                                   : given->second);
   }
 
+  struct Doubled {
+    std::int64_t fits = 0;
+    std::int64_t fails = 0;  // The value before, which does not.
+  };
+  // Doubles a value, `most` being the last, until it fits; nullopt once a value is impossible or
+  // leaves as much missing as the one before.
+  [[nodiscard]] std::optional<Doubled> double_until_fit(std::int64_t now, std::int64_t most,
+                                                        const Edit& edit) const {
+    std::int64_t missing = std::numeric_limits<std::int64_t>::max();
+    while (now < most) {
+      const std::int64_t next = std::clamp<std::int64_t>(2 * now, 1, most);
+      PredictionInput changed = input_;
+      if (!edit(changed, next)) return std::nullopt;
+      const auto verdict = judge_memory(changed);
+      if (!verdict) return std::nullopt;
+      if (!verdict->shortage) return Doubled{.fits = next, .fails = now};
+      if (verdict->missing >= missing) return std::nullopt;
+      missing = verdict->missing;
+      now = next;
+    }
+    return std::nullopt;
+  }
+
   void more_microbatches() {
     const OptionSpec* spec = option("microbatches");
     if (spec == nullptr) return;
     const std::int64_t now = value_of(*spec);
-    for (std::int64_t count = 2 * now; count < 2 * input_.requests.batch_size; count *= 2) {
-      const std::int64_t parts = std::min(count, input_.requests.batch_size);
-      PredictionInput changed = input_;
-      changed.setup.strategy.values["microbatches"] = std::to_string(parts);
-      if (add_if_fits(changed, fmt::format("--microbatches {}", parts), std::to_string(now)))
-        return;
-    }
+    const auto doubled = double_until_fit(
+        now, input_.requests.batch_size, [](PredictionInput& input, std::int64_t count) {
+          input.setup.strategy.values["microbatches"] = std::to_string(count);
+          return true;
+        });
+    if (doubled) add(fmt::format("--microbatches {}", doubled->fits), now);
   }
 
   // The value nearest to `bad`, which does not fit, on the side of `good`, by halving. nullopt
@@ -102,8 +126,7 @@ class FitSearch {
                                                         const Edit& edit) const {
     const auto fits = [&](std::int64_t value) {
       PredictionInput changed = input_;
-      edit(changed, value);
-      return devices_if_fits(changed).has_value();
+      return edit(changed, value) && devices_if_fits(changed).has_value();
     };
     if (good == bad || !fits(good)) return std::nullopt;
     while (good - bad > 1 || bad - good > 1) {
@@ -115,15 +138,19 @@ class FitSearch {
 
   void fewer_requests() {
     const std::int64_t now = input_.requests.batch_size;
-    const auto most = nearest_fit(
-        1, now, [](PredictionInput& input, std::int64_t n) { input.requests.batch_size = n; });
+    const auto most = nearest_fit(1, now, [](PredictionInput& input, std::int64_t n) {
+      input.requests.batch_size = n;
+      return true;
+    });
     if (most) add(fmt::format("--batch {}", *most), now);
   }
 
   void shorter_prompts() {
     const std::int64_t now = input_.requests.prompt_len;
-    const auto most = nearest_fit(
-        1, now, [](PredictionInput& input, std::int64_t n) { input.requests.prompt_len = n; });
+    const auto most = nearest_fit(1, now, [](PredictionInput& input, std::int64_t n) {
+      input.requests.prompt_len = n;
+      return true;
+    });
     if (most) add(fmt::format("--prompt-len {}", *most), now);
   }
 
@@ -162,32 +189,21 @@ class FitSearch {
   // still does.
   void raise(const std::string& strategy, const SweepName& name, std::int64_t now) {
     const bool other = strategy != input_.setup.strategy.name;
-    const auto edit = [&](PredictionInput& changed, std::int64_t value) {
+    std::string flags;  // Of the last edit.
+    const Edit edit = [&](PredictionInput& changed, std::int64_t value) {
       if (other) changed.setup.strategy = {.name = strategy, .values = {{"tp", "1"}}};
       changed.setup.strategy.values[std::string(name.name)] = std::to_string(value);
-      std::string flags =
+      flags =
           fmt::format("{}--{} {}", other ? fmt::format("-s {} ", strategy) : "", name.name, value);
-      return grow_cluster(changed, flags) ? std::optional(flags) : std::nullopt;
+      return grow_cluster(changed, flags);
     };
-    std::int64_t last = now;
-    for (std::int64_t value = std::max<std::int64_t>(2 * now, 1); value <= name.max; value *= 2) {
-      PredictionInput changed = input_;
-      if (!edit(changed, value)) return;
-      if (devices_if_fits(changed)) {
-        const auto least =
-            name.one_by_one
-                ? nearest_fit(value, last,
-                              [&](PredictionInput& input, std::int64_t n) { (void)edit(input, n); })
-                : std::nullopt;
-        PredictionInput chosen = input_;
-        const auto flags = edit(chosen, least.value_or(value));
-        if (flags) {
-          add_if_fits(chosen, *flags, other ? input_.setup.strategy.name : std::to_string(now));
-        }
-        return;
-      }
-      last = value;
-    }
+    const auto doubled = double_until_fit(now, name.max, edit);
+    if (!doubled) return;
+    const auto least =
+        name.one_by_one ? nearest_fit(doubled->fits, doubled->fails, edit) : std::nullopt;
+    PredictionInput chosen = input_;
+    if (!edit(chosen, least.value_or(doubled->fits))) return;
+    add_if_fits(chosen, flags, other ? input_.setup.strategy.name : std::to_string(now));
   }
 
   void more_devices() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
@@ -61,21 +62,36 @@ class Predictor {
     }
     auto memory = peak_memory(generation->prefill, generation->last_decode);
     if (!memory) return tl::unexpected(memory.error());
-    auto shortage = find_shortage_of_plans();
-    if (!shortage) return tl::unexpected(shortage.error());
+    auto verdict = judge_memory();
+    if (!verdict) return tl::unexpected(verdict.error());
     return Prediction{.setup = std::move(setup_),
                       .generation = *std::move(generation),
                       .serving = served,
                       .memory = *std::move(memory),
-                      .shortage = *std::move(shortage)};
+                      .shortage = std::move(verdict->shortage)};
   }
 
+  // By the most that any run of the plans may hold, not only the one that is simulated: what
+  // validate() checks.
   Result<MemoryVerdict> judge_memory() {
-    auto shortage = find_shortage_of_plans();
-    if (!shortage) return tl::unexpected(shortage.error());
-    return MemoryVerdict{.label = setup_.strategy.label,
-                         .num_devices = std::ssize(setup_.header.devices),
-                         .shortage = *std::move(shortage)};
+    const auto& devices = setup_.header.devices;
+    std::vector<DeviceMemory> need(devices.size());
+    for (const StepLengths& lengths : {prefill_lengths(), last_lengths()}) {
+      const auto found = plan(lengths);
+      if (!found) return tl::unexpected(found.error());
+      keep_larger((*found)->memory(), need);
+    }
+    MemoryVerdict verdict = {.label = setup_.strategy.label,
+                             .num_devices = std::ssize(devices),
+                             .shortage = {},
+                             .missing = 0};
+    if (const auto shortage = find_shortage(devices, need))
+      verdict.shortage = describe(devices, *shortage);
+    for (std::size_t d = 0; d < devices.size(); ++d) {
+      const std::int64_t room = devices[d].memory_bytes.value_or(need[d].total());
+      verdict.missing = std::max(verdict.missing, need[d].total() - room);
+    }
+    return verdict;
   }
 
  private:
@@ -126,19 +142,6 @@ class Predictor {
       return tl::unexpected(status.error());
     if (auto status = take(last, last_lengths()); !status) return tl::unexpected(status.error());
     return peaks;
-  }
-
-  // Of the most that any run of the plans may hold, not only the one that is simulated: what
-  // validate() checks.
-  Result<std::optional<std::string>> find_shortage_of_plans() {
-    std::vector<DeviceMemory> need(setup_.header.devices.size());
-    for (const StepLengths& lengths : {prefill_lengths(), last_lengths()}) {
-      const auto found = plan(lengths);
-      if (!found) return tl::unexpected(found.error());
-      keep_larger((*found)->memory(), need);
-    }
-    const auto shortage = find_shortage(setup_.header.devices, need);
-    return shortage ? std::optional(describe(setup_.header.devices, *shortage)) : std::nullopt;
   }
 
   const PredictionInput& input_;

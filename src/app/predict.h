@@ -47,6 +47,7 @@ struct MemoryVerdict {
   std::string label;  // Of the strategy.
   std::int64_t num_devices = 0;
   std::optional<std::string> shortage;  // nullopt where it fits.
+  std::int64_t missing = 0;             // Bytes, on the device that lacks most.
 };
 [[nodiscard]] Result<MemoryVerdict> judge_memory(const PredictionInput& input);
 

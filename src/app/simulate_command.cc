@@ -95,7 +95,11 @@ class SimulateCommand final : public Command {
         return tl::unexpected(status.error());
     }
     std::vector<FittingChange> changes;
-    if (prediction->shortage) changes = find_fitting_changes(input);
+    if (prediction->shortage) {
+      ProgressLine line(ProgressLine::Shown::on_terminal);
+      line.show("does not fit: looking for what would");
+      changes = find_fitting_changes(input);
+    }
     if (options_.json) {
       print_json(prediction_to_json(input, *prediction, changes));
     } else {

@@ -45,6 +45,12 @@ std::int64_t read_integer(const FlagText& flag, IntegerLimits limits, const std:
   refuse(flag, text, fmt::format("an integer in {}..{}", limits.min, limits.max));
 }
 
+double read_number(const FlagText& flag, NumberLimits limits, const std::string& text) {
+  const auto value = parse_number<double>(text);
+  if (value && *value >= limits.min && *value <= limits.max) return *value;
+  refuse(flag, text, fmt::format("a number in {}..{}", limits.min, limits.max));
+}
+
 const CLI::App& parsed_leaf(const CLI::App& app) {
   const CLI::App* leaf = &app;
   while (!leaf->get_subcommands().empty()) leaf = leaf->get_subcommands().front();
@@ -81,10 +87,14 @@ void add_integer(CLI::App& app, const FlagText& flag, IntegerLimits limits,
 
 void add_number(CLI::App& app, const FlagText& flag, NumberLimits limits, double& value) {
   add_value(app, flag, "X", [flag, limits, &value](const std::string& text) {
-    const auto number = parse_number<double>(text);
-    if (!number || !(*number >= limits.min && *number <= limits.max))
-      refuse(flag, text, fmt::format("a number in {}..{}", limits.min, limits.max));
-    value = *number;
+    value = read_number(flag, limits, text);
+  });
+}
+
+void add_number(CLI::App& app, const FlagText& flag, NumberLimits limits,
+                std::optional<double>& value) {
+  add_value(app, flag, "X", [flag, limits, &value](const std::string& text) {
+    value = read_number(flag, limits, text);
   });
 }
 

@@ -29,6 +29,8 @@ void add_integer(CLI::App& app, const FlagText& flag, IntegerLimits limits, std:
 void add_integer(CLI::App& app, const FlagText& flag, IntegerLimits limits,
                  std::optional<std::int64_t>& value);
 void add_number(CLI::App& app, const FlagText& flag, NumberLimits limits, double& value);
+void add_number(CLI::App& app, const FlagText& flag, NumberLimits limits,
+                std::optional<double>& value);
 void add_seed(CLI::App& app, std::uint64_t& value);  // --seed
 void add_text(CLI::App& app, const FlagText& flag, std::string& value);
 void add_text(CLI::App& app, const FlagText& flag, std::optional<std::string>& value);

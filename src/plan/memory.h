@@ -2,7 +2,6 @@
 // How much memory a plan needs on each device for given lengths.
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -28,10 +27,11 @@ struct DeviceMemory {
 [[nodiscard]] std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId value,
                                                               const StepLengths& lengths);
 
-// `order` is a topological order of the nodes; a buffer lives from its node to its last reader in
-// that order.
+// The most that any run of the plan holds at once, whatever its tasks take: a buffer is there from
+// the start of the task that writes it to the end of the last that reads it on its device
+// (plan/queue_overlap.h). Categories are those of the fullest moment. The plan's queues must be
+// those of a valid plan.
 [[nodiscard]] std::vector<DeviceMemory> memory_by_device(const Plan& plan,
-                                                         const StepLengths& lengths,
-                                                         std::span<const NodeId> order);
+                                                         const StepLengths& lengths);
 
 }  // namespace weir

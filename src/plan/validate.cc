@@ -470,7 +470,7 @@ class Validator {
   }
 
   void check_memory() {
-    memory = memory_by_device(plan_, plan_.limits, order);
+    memory = memory_by_device(plan_, plan_.limits);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const auto capacity = plan_.devices[i].memory_bytes;
       if (!capacity || memory[i].total() <= *capacity) continue;

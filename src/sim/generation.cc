@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "sim/step_costs.h"
+
 namespace weir {
 namespace {
 
@@ -15,11 +17,17 @@ struct Sample {
   double joules = 0;
 };
 
+SimTime host_time(const Machine& machine, const GenerationSimOptions& options) {
+  if (options.between_steps) return *options.between_steps;
+  const ClusterSpec& cluster = machine.topology().cluster();
+  return to_sim_time(cluster.node_types.front().host.step_latency.value_or(Seconds{}));
+}
+
 class GenerationRun {
  public:
   GenerationRun(const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
                 const GenerationSimOptions& options)
-      : plan_of_(plan_of), machine_(machine), shape_(shape), options_(options) {}
+      : plan_of_(plan_of), machine_(machine), shape_(shape), options_(options), between_steps_(host_time(machine, options)) {}
 
   Result<GenerationPrediction> run() {
     if (auto status = check(); !status) return tl::unexpected(status.error());
@@ -133,13 +141,13 @@ class GenerationRun {
     }
     SimTime now;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-      now += options_.between_steps;
+      now += between_steps_;
       const SimTime start = now;
       now += SimTime{static_cast<std::int64_t>(std::llround(steps_[i].ns))};
       timeline.steps.push_back(
           {.prefill = i == 0, .new_tokens = requests, .start = start, .end = now});
       for (RequestRecord& request : timeline.requests) request.token_times.push_back(now);
-      result_.joules += steps_[i].joules + resting * to_seconds(options_.between_steps);
+      result_.joules += steps_[i].joules + resting * to_seconds(between_steps_);
     }
     timeline.end = now;
     result_.usd = usd_per_second * to_seconds(now);
@@ -150,6 +158,7 @@ class GenerationRun {
   const Machine& machine_;
   const GenerationShape& shape_;
   const GenerationSimOptions& options_;
+  SimTime between_steps_;
   std::map<std::int64_t, Sample> samples_;
   std::vector<Sample> steps_;  // The prefill, then the decode steps.
   GenerationPrediction result_;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -28,7 +29,9 @@ struct GenerationShape {
 
 struct GenerationSimOptions {
   SimulateOptions step = {};
-  SimTime between_steps = {};  // Scheduling and sampling on the host, before each step.
+  // Scheduling and sampling on the host, before each step. nullopt: what the cluster's first host
+  // says, or nothing.
+  std::optional<SimTime> between_steps = {};
   // Two samples are joined by a line when the step between them is this near to it, relatively.
   double line_tolerance = 1e-3;
 };

@@ -50,7 +50,7 @@ TEST_F(Generation, FewStepsAreSimulatedAndTheirSumIsThatOfAll) {
 
 TEST_F(Generation, ItsTimelineHasEveryStepAndToken) {
   const GenerationPrediction prediction =
-      predicted({.prompt_lens = {100}, .output_len = 20}, {.between_steps = {500}});
+      predicted({.prompt_lens = {100}, .output_len = 20}, {.between_steps = SimTime{500}});
   EXPECT_EQ(problems_of(prediction.timeline), std::vector<std::string>{});
   EXPECT_EQ(prediction.timeline.steps.size(), 20U);
   EXPECT_EQ(prediction.timeline.requests[0].token_times.size(), 20U);

@@ -15,8 +15,21 @@ namespace {
 constexpr double kSameRate = 1e-9;
 // Ends are rounded up to nanoseconds; less than this over is rounding.
 constexpr double kRoundingNs = 1e-3;
+// A link's capacity as an integer, so that what is added to a sum can be taken away again.
+constexpr double kWholeLink = 0x1p40;
+constexpr auto kOverbooked = static_cast<std::int64_t>(kWholeLink * (1 + kSameRate));
 
 }  // namespace
+
+LinkSharing::LinkSharing(std::span<const double> capacities) : links_(capacities.size()) {
+  for (std::size_t i = 0; i < capacities.size(); ++i) links_[i].capacity = capacities[i] * 1e-9;
+}
+
+std::int64_t LinkSharing::wanted(const Link& link, const LinkUse& use, double duration) {
+  return static_cast<std::int64_t>(use.bytes / (duration * link.capacity) * kWholeLink + 0.5);
+}
+
+bool LinkSharing::is_overbooked(const Link& link) { return link.wanted > kOverbooked; }
 
 void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTime duration,
                         SimTime now) {
@@ -30,161 +43,181 @@ void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTi
     slot = free_.back();
     free_.pop_back();
   }
-  double largest = 0;
-  for (const LinkUse& use : uses) largest = std::max(largest, use.bytes);
   const auto length = static_cast<double>(duration.ns);
-  transfers_[slot] = {.name = name,
-                      .uses = uses,
-                      .largest = largest,
-                      .full_rate = largest / length,
-                      .remaining = length,
-                      .speed = 0,
-                      .since = now,
-                      .end = {},
-                      .visit = 0};
+  double largest = 0;
   for (const LinkUse& use : uses) {
-    on_link_[index_of(use.link)].push_back(slot);
-    changed_.push_back(use.link);
+    Link& link = links_[index_of(use.link)];
+    largest = std::max(largest, use.bytes);
+    link.wanted += wanted(link, use, length);
+    link.slots.push_back(slot);
   }
+  CHECK(largest > 0 || uses.empty(), "a link is used for bytes");
+  Transfer& transfer = transfers_[slot];
+  transfer.uses = uses;
+  transfer.largest = largest;
+  transfer.full_rate = largest / length;
+  transfer.length = length;
+  transfer.remaining = length;
+  transfer.speed = 0;
+  transfer.since = now;
+  transfer.name = name;
+  begun_.push_back(slot);
+  operations_ += 1 + uses.size();
   ++active_;
-  if (uses.empty()) change_speed(slot, 1, now);
 }
 
 std::optional<LinkSharing::End> LinkSharing::next(SimTime now) {
   change_at(now);
   settle(now);
   if (ends_.empty()) return std::nullopt;
-  const auto& [time, name, slot] = *ends_.begin();
-  return End{.time = {time}, .name = name};
+  return End{.time = ends_.top().time, .name = ends_.top().name};
+}
+
+std::optional<LinkSharing::End> LinkSharing::next_at(SimTime now) const {
+  if (ends_.empty() || ends_.top().time != now) return std::nullopt;
+  return End{.time = now, .name = ends_.top().name};
 }
 
 void LinkSharing::finish(const End& end) {
-  const auto [time, name, slot] = *ends_.begin();
-  CHECK(time == end.time.ns && name == end.name, "transfers finish in the order announced");
+  const EndHeap::Entry top = ends_.top();
+  CHECK(top.time == end.time && top.name == end.name, "transfers finish in the order announced");
   change_at(end.time);
-  Transfer& transfer = transfers_[slot];
+  const Transfer& transfer = transfers_[top.slot];
   for (const LinkUse& use : transfer.uses) {
-    std::vector<Slot>& there = on_link_[index_of(use.link)];
-    there.erase(std::ranges::find(there, slot));
-    changed_.push_back(use.link);
+    Link& link = links_[index_of(use.link)];
+    if (is_overbooked(link)) relieved_.push_back(static_cast<std::uint32_t>(index_of(use.link)));
+    link.wanted -= wanted(link, use, transfer.length);
+    const auto found = std::ranges::find(link.slots, top.slot);
+    operations_ += static_cast<std::uint64_t>(found - link.slots.begin()) + 1;
+    *found = link.slots.back();
+    link.slots.pop_back();
   }
-  free_.push_back(slot);
-  ends_.erase(ends_.begin());
+  free_.push_back(top.slot);
+  ends_.pop();
   --active_;
 }
 
 // What has changed earlier takes effect then.
 void LinkSharing::change_at(SimTime now) {
-  if (changed_at_ != now) settle(changed_at_);
+  if (changed_at_ == now) return;
+  settle(changed_at_);
   changed_at_ = now;
 }
 
 void LinkSharing::settle(SimTime now) {
-  if (changed_.empty()) return;
-  // Only those who are joined to a change by shared links can be affected by it.
-  const std::vector<Slot> slots = component();
-  share(slots, now);
+  if (begun_.empty() && relieved_.empty()) return;
+  ++visit_;
+  for (const std::uint32_t link : relieved_) {
+    for (const Slot slot : links_[link].slots) share_around(slot, now);
+  }
+  for (const Slot slot : begun_) share_around(slot, now);
+  begun_.clear();
+  relieved_.clear();
 }
 
-std::vector<LinkSharing::Slot> LinkSharing::component() {
-  std::vector<LinkId> links = std::move(changed_);
-  changed_.clear();
-  ++visit_;
-  std::vector<Slot> found;
-  while (!links.empty()) {
-    const LinkId link = links.back();
-    links.pop_back();
-    if (std::exchange(link_visit_[index_of(link)], visit_) == visit_) continue;
-    for (const Slot slot : on_link_[index_of(link)]) {
-      if (std::exchange(transfers_[slot].visit, visit_) == visit_) continue;
-      found.push_back(slot);
-      for (const LinkUse& use : transfers_[slot].uses) links.push_back(use.link);
+void LinkSharing::share_around(Slot first, SimTime now) {
+  ++operations_;
+  if (transfers_[first].visit == visit_) return;
+  collect(first);
+  if (tight_.empty()) {
+    change_speed(first, 1, now);
+  } else {
+    fill(now);
+  }
+}
+
+// Whoever is joined to `first` by overbooked links, and these.
+void LinkSharing::collect(Slot first) {
+  slots_.assign(1, first);
+  tight_.clear();
+  transfers_[first].visit = visit_;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    for (const LinkUse& use : transfers_[slots_[i]].uses) {
+      Link& link = links_[index_of(use.link)];
+      if (link.visit == visit_ || !is_overbooked(link)) continue;
+      link.visit = visit_;
+      tight_.push_back(static_cast<std::uint32_t>(index_of(use.link)));
+      for (const Slot slot : link.slots) {
+        if (std::exchange(transfers_[slot].visit, visit_) != visit_) slots_.push_back(slot);
+      }
     }
   }
-  // Sums are made in an order that does not depend on who came first.
-  std::ranges::sort(found, {}, [&](Slot slot) { return transfers_[slot].name; });
-  return found;
 }
 
 // All rates grow together until a link is full or a transfer has all that it can take; those are
 // fixed, and the others grow on.
-void LinkSharing::share(std::span<const Slot> slots, SimTime now) {
-  struct Shared {
-    double left = 0;    // Bytes per nanosecond.
-    double weight = 0;  // Of those not fixed, per unit of their rate.
-  };
-  std::vector<std::pair<LinkId, Shared>> links;
-  for (const Slot slot : slots) {
-    for (const LinkUse& use : transfers_[slot].uses) links.push_back({use.link, {}});
+void LinkSharing::fill(SimTime now) {
+  for (const std::uint32_t index : tight_) {
+    links_[index].left = links_[index].capacity;
+    links_[index].weight = 0;
   }
-  std::ranges::sort(links, {}, [](const auto& entry) { return entry.first; });
-  links.erase(std::unique(links.begin(), links.end(),
-                          [](const auto& a, const auto& b) { return a.first == b.first; }),
-              links.end());
-  const auto of = [&](LinkId link) -> Shared& {
-    return std::ranges::lower_bound(links, link, {}, [](const auto& e) { return e.first; })->second;
-  };
-  for (auto& [link, shared] : links) shared.left = topology_.capacity(link).value * 1e-9;
-  for (const Slot slot : slots) {
+  for (const Slot slot : slots_) {
     const Transfer& transfer = transfers_[slot];
-    for (const LinkUse& use : transfer.uses) of(use.link).weight += use.bytes / transfer.largest;
+    for (const LinkUse& use : transfer.uses)
+      links_[index_of(use.link)].weight += use.bytes / transfer.largest;
+    operations_ += transfer.uses.size();
   }
-  std::vector<Slot> growing(slots.begin(), slots.end());
-  while (!growing.empty()) {
-    double level = std::numeric_limits<double>::infinity();
-    for (const auto& [link, shared] : links) {
-      if (shared.weight > kSameRate) level = std::min(level, shared.left / shared.weight);
-    }
+  while (!slots_.empty()) {
+    const double reached = level();
     // Who can take no more than that gets all of it; if nobody is so modest, who is on a full link
     // gets the level.
-    std::vector<Slot> rest;
-    std::vector<std::pair<Slot, double>> fixed;
-    for (const Slot slot : growing) {
-      if (transfers_[slot].full_rate <= level * (1 + kSameRate)) {
-        fixed.emplace_back(slot, transfers_[slot].full_rate);
-      } else {
-        rest.push_back(slot);
-      }
+    fixed_.clear();
+    std::erase_if(slots_, [&](Slot slot) {
+      const bool modest = transfers_[slot].full_rate <= reached * (1 + kSameRate);
+      if (modest) fixed_.push_back(slot);
+      return modest;
+    });
+    if (!fixed_.empty()) {
+      for (const Slot slot : fixed_) fix(slot, transfers_[slot].full_rate, now);
+      continue;
     }
-    if (fixed.empty()) {
-      std::erase_if(rest, [&](Slot slot) {
-        const bool full = std::ranges::any_of(transfers_[slot].uses, [&](const LinkUse& use) {
-          const Shared& shared = of(use.link);
-          return shared.left <= level * shared.weight * (1 + kSameRate);
-        });
-        if (full) fixed.emplace_back(slot, level);
-        return full;
+    std::erase_if(slots_, [&](Slot slot) {
+      const bool full = std::ranges::any_of(transfers_[slot].uses, [&](const LinkUse& use) {
+        const Link& link = links_[index_of(use.link)];
+        return link.visit == visit_ && link.left <= reached * link.weight * (1 + kSameRate);
       });
-    }
-    CHECK(!fixed.empty(), "every round fixes a transfer");
-    for (const auto& [slot, rate] : fixed) {
-      const Transfer& transfer = transfers_[slot];
-      for (const LinkUse& use : transfer.uses) {
-        Shared& shared = of(use.link);
-        const double weight = use.bytes / transfer.largest;
-        shared.left = std::max(0.0, shared.left - weight * rate);
-        shared.weight -= weight;
-      }
-      change_speed(slot, rate == transfer.full_rate ? 1 : rate / transfer.full_rate, now);
-    }
-    growing = std::move(rest);
+      if (full) fixed_.push_back(slot);
+      return full;
+    });
+    CHECK(!fixed_.empty(), "every round fixes a transfer");
+    for (const Slot slot : fixed_) fix(slot, reached, now);
   }
+}
+
+// The rate that those who are not fixed yet can reach together.
+double LinkSharing::level() const {
+  double level = std::numeric_limits<double>::infinity();
+  for (const std::uint32_t index : tight_) {
+    const Link& link = links_[index];
+    if (link.weight > kSameRate) level = std::min(level, link.left / link.weight);
+  }
+  return level;
+}
+
+void LinkSharing::fix(Slot slot, double rate, SimTime now) {
+  const Transfer& transfer = transfers_[slot];
+  for (const LinkUse& use : transfer.uses) {
+    Link& link = links_[index_of(use.link)];
+    const double weight = use.bytes / transfer.largest;
+    link.left = std::max(0.0, link.left - weight * rate);
+    link.weight -= weight;
+  }
+  operations_ += transfer.uses.size();
+  change_speed(slot, rate == transfer.full_rate ? 1 : rate / transfer.full_rate, now);
 }
 
 void LinkSharing::change_speed(Slot slot, double speed, SimTime now) {
   Transfer& transfer = transfers_[slot];
   if (speed < 1) has_slowed_ = true;
   if (transfer.speed == speed) return;
-  if (transfer.speed > 0) {
-    ends_.erase({transfer.end.ns, transfer.name, slot});
-    transfer.remaining -= static_cast<double>((now - transfer.since).ns) * transfer.speed;
-    transfer.remaining = std::max(transfer.remaining, 0.0);
-  }
+  transfer.remaining -= static_cast<double>((now - transfer.since).ns) * transfer.speed;
+  transfer.remaining = std::max(transfer.remaining, 0.0);
   transfer.since = now;
   transfer.speed = speed;
   const double left = std::max(0.0, std::ceil(transfer.remaining / speed - kRoundingNs));
-  transfer.end = now + SimTime{static_cast<std::int64_t>(left)};
-  ends_.emplace(transfer.end.ns, transfer.name, slot);
+  ends_.set({.time = now + SimTime{static_cast<std::int64_t>(left)},
+             .name = transfer.name,
+             .slot = slot});
 }
 
 }  // namespace weir

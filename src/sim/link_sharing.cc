@@ -1,9 +1,7 @@
 #include "sim/link_sharing.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
-#include <utility>
 
 #include "base/check.h"
 
@@ -18,6 +16,13 @@ constexpr double kRoundingNs = 1e-3;
 // A link's capacity as an integer, so that what is added to a sum can be taken away again.
 constexpr double kWholeLink = 0x1p40;
 constexpr auto kOverbooked = static_cast<std::int64_t>(kWholeLink * (1 + kSameRate));
+
+// As std::ceil, without a call; nothing for less than nothing.
+std::int64_t rounded_up(double ns) {
+  if (ns <= 0) return 0;
+  const auto whole = static_cast<std::int64_t>(ns);
+  return whole + (static_cast<double>(whole) < ns ? 1 : 0);
+}
 
 }  // namespace
 
@@ -54,7 +59,7 @@ void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTi
   CHECK(largest > 0 || uses.empty(), "a link is used for bytes");
   Transfer& transfer = transfers_[slot];
   transfer.uses = uses;
-  transfer.largest = largest;
+  transfer.per_largest = 1 / largest;
   transfer.full_rate = largest / length;
   transfer.length = length;
   transfer.remaining = length;
@@ -128,82 +133,93 @@ void LinkSharing::share_around(Slot first, SimTime now) {
 
 // Whoever is joined to `first` by overbooked links, and these.
 void LinkSharing::collect(Slot first) {
-  slots_.assign(1, first);
+  members_.clear();
+  uses_.clear();
   tight_.clear();
-  transfers_[first].visit = visit_;
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    for (const LinkUse& use : transfers_[slots_[i]].uses) {
+  join(first);
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const Transfer& transfer = transfers_[members_[i].slot];
+    members_[i].first_use = static_cast<std::uint32_t>(uses_.size());
+    for (const LinkUse& use : transfer.uses) {
       Link& link = links_[index_of(use.link)];
-      if (link.visit == visit_ || !is_overbooked(link)) continue;
-      link.visit = visit_;
-      tight_.push_back(static_cast<std::uint32_t>(index_of(use.link)));
-      for (const Slot slot : link.slots) {
-        if (std::exchange(transfers_[slot].visit, visit_) != visit_) slots_.push_back(slot);
+      if (!is_overbooked(link)) continue;
+      if (link.visit != visit_) {
+        link.visit = visit_;
+        link.place = static_cast<std::uint32_t>(tight_.size());
+        tight_.push_back({.left = link.capacity, .weight = 0});
+        for (const Slot slot : link.slots) {
+          if (transfers_[slot].visit != visit_) join(slot);
+        }
       }
+      const double weight = use.bytes * transfer.per_largest;
+      tight_[link.place].weight += weight;
+      uses_.push_back({.link = link.place, .weight = weight});
     }
+    members_[i].end_use = static_cast<std::uint32_t>(uses_.size());
+    operations_ += transfer.uses.size();
   }
+}
+
+void LinkSharing::join(Slot slot) {
+  transfers_[slot].visit = visit_;
+  members_.push_back({.slot = slot, .full_rate = transfers_[slot].full_rate});
 }
 
 // All rates grow together until a link is full or a transfer has all that it can take; those are
 // fixed, and the others grow on.
 void LinkSharing::fill(SimTime now) {
-  for (const std::uint32_t index : tight_) {
-    links_[index].left = links_[index].capacity;
-    links_[index].weight = 0;
-  }
-  for (const Slot slot : slots_) {
-    const Transfer& transfer = transfers_[slot];
-    for (const LinkUse& use : transfer.uses)
-      links_[index_of(use.link)].weight += use.bytes / transfer.largest;
-    operations_ += transfer.uses.size();
-  }
-  while (!slots_.empty()) {
+  // Moves those whom `is_fixed` names to fixed_.
+  const auto take = [&](const auto& is_fixed) {
+    fixed_.clear();
+    std::size_t kept = 0;
+    for (const Member& member : members_) {
+      if (is_fixed(member)) {
+        fixed_.push_back(member);
+      } else {
+        members_[kept++] = member;
+      }
+    }
+    operations_ += members_.size();
+    members_.resize(kept);
+  };
+  while (!members_.empty()) {
     const double reached = level();
     // Who can take no more than that gets all of it; if nobody is so modest, who is on a full link
     // gets the level.
-    fixed_.clear();
-    std::erase_if(slots_, [&](Slot slot) {
-      const bool modest = transfers_[slot].full_rate <= reached * (1 + kSameRate);
-      if (modest) fixed_.push_back(slot);
-      return modest;
-    });
-    if (!fixed_.empty()) {
-      for (const Slot slot : fixed_) fix(slot, transfers_[slot].full_rate, now);
-      continue;
-    }
-    std::erase_if(slots_, [&](Slot slot) {
-      const bool full = std::ranges::any_of(transfers_[slot].uses, [&](const LinkUse& use) {
-        const Link& link = links_[index_of(use.link)];
-        return link.visit == visit_ && link.left <= reached * link.weight * (1 + kSameRate);
-      });
-      if (full) fixed_.push_back(slot);
-      return full;
-    });
+    take([&](const Member& member) { return member.full_rate <= reached * (1 + kSameRate); });
+    const bool modest = !fixed_.empty();
+    if (!modest) take([&](const Member& member) { return is_held_up(member, reached); });
     CHECK(!fixed_.empty(), "every round fixes a transfer");
-    for (const Slot slot : fixed_) fix(slot, reached, now);
+    for (const Member& member : fixed_) fix(member, modest ? member.full_rate : reached, now);
   }
 }
 
 // The rate that those who are not fixed yet can reach together.
 double LinkSharing::level() const {
   double level = std::numeric_limits<double>::infinity();
-  for (const std::uint32_t index : tight_) {
-    const Link& link = links_[index];
+  for (const TightLink& link : tight_) {
     if (link.weight > kSameRate) level = std::min(level, link.left / link.weight);
   }
   return level;
 }
 
-void LinkSharing::fix(Slot slot, double rate, SimTime now) {
-  const Transfer& transfer = transfers_[slot];
-  for (const LinkUse& use : transfer.uses) {
-    Link& link = links_[index_of(use.link)];
-    const double weight = use.bytes / transfer.largest;
-    link.left = std::max(0.0, link.left - weight * rate);
-    link.weight -= weight;
+// By a link that is full at this level.
+bool LinkSharing::is_held_up(const Member& member, double level) const {
+  for (std::uint32_t i = member.first_use; i < member.end_use; ++i) {
+    const TightLink& link = tight_[uses_[i].link];
+    if (link.left <= level * link.weight * (1 + kSameRate)) return true;
   }
-  operations_ += transfer.uses.size();
-  change_speed(slot, rate == transfer.full_rate ? 1 : rate / transfer.full_rate, now);
+  return false;
+}
+
+void LinkSharing::fix(const Member& member, double rate, SimTime now) {
+  for (std::uint32_t i = member.first_use; i < member.end_use; ++i) {
+    TightLink& link = tight_[uses_[i].link];
+    link.left = std::max(0.0, link.left - uses_[i].weight * rate);
+    link.weight -= uses_[i].weight;
+  }
+  operations_ += member.end_use - member.first_use;
+  change_speed(member.slot, rate == member.full_rate ? 1 : rate / member.full_rate, now);
 }
 
 void LinkSharing::change_speed(Slot slot, double speed, SimTime now) {
@@ -214,8 +230,7 @@ void LinkSharing::change_speed(Slot slot, double speed, SimTime now) {
   transfer.remaining = std::max(transfer.remaining, 0.0);
   transfer.since = now;
   transfer.speed = speed;
-  const double left = std::max(0.0, std::ceil(transfer.remaining / speed - kRoundingNs));
-  ends_.set({.time = now + SimTime{static_cast<std::int64_t>(left)},
+  ends_.set({.time = now + SimTime{rounded_up(transfer.remaining / speed - kRoundingNs)},
              .name = transfer.name,
              .slot = slot});
 }

@@ -53,11 +53,11 @@ class LinkSharing {
   using Slot = std::uint32_t;  // Into transfers_.
   struct Transfer {
     std::span<const LinkUse> uses;
-    double largest = 0;    // Bytes on the link that carries most of it.
-    double full_rate = 0;  // Bytes per nanosecond of `largest` when alone.
-    double remaining = 0;  // Nanoseconds at full rate, at `since`.
-    double speed = 0;      // Share of the full rate.
-    double length = 0;     // Nanoseconds when alone.
+    double per_largest = 0;  // One over the bytes on the link that carries most of it,
+    double full_rate = 0;    // and these per nanosecond when alone.
+    double remaining = 0;    // Nanoseconds at full rate, at `since`.
+    double speed = 0;        // Share of the full rate.
+    double length = 0;       // Nanoseconds when alone.
     SimTime since;
     std::uint64_t visit = 0;  // The last settling that came by.
     std::uint32_t name = 0;
@@ -65,10 +65,24 @@ class LinkSharing {
   struct Link {
     double capacity = 0;      // Bytes per nanosecond.
     std::int64_t wanted = 0;  // By all on it at full speed, in units of kWholeLink. Exact.
-    double left = 0;          // The rest are of the settling at hand: what is not given yet, and
-    double weight = 0;        // the sum of what one unit of rate of those who want it takes of it.
-    std::uint64_t visit = 0;
+    std::uint64_t visit = 0;  // As Transfer's, and where it then stands in tight_.
+    std::uint32_t place = 0;
     std::vector<Slot> slots;
+  };
+  // Those who are joined by overbooked links, each with its part of uses_; and these links.
+  struct Member {
+    Slot slot = 0;
+    std::uint32_t first_use = 0;
+    std::uint32_t end_use = 0;
+    double full_rate = 0;
+  };
+  struct TightUse {
+    std::uint32_t link = 0;  // Place in tight_.
+    double weight = 0;       // What one unit of the member's rate takes of it.
+  };
+  struct TightLink {
+    double left = 0;    // Bytes per nanosecond not given yet.
+    double weight = 0;  // Of all members whose rate is not fixed yet.
   };
 
   [[nodiscard]] static std::int64_t wanted(const Link& link, const LinkUse& use, double duration);
@@ -77,9 +91,11 @@ class LinkSharing {
   void settle(SimTime now);
   void share_around(Slot first, SimTime now);
   void collect(Slot first);
+  void join(Slot slot);
   void fill(SimTime now);
   [[nodiscard]] double level() const;
-  void fix(Slot slot, double rate, SimTime now);
+  [[nodiscard]] bool is_held_up(const Member& member, double level) const;
+  void fix(const Member& member, double rate, SimTime now);
   void change_speed(Slot slot, double speed, SimTime now);
 
   std::vector<Transfer> transfers_;
@@ -90,9 +106,10 @@ class LinkSharing {
   std::vector<std::uint32_t> relieved_;  // instant: transfers, and overbooked links that lost one.
   SimTime changed_at_;
   std::uint64_t visit_ = 0;
-  std::vector<Slot> slots_;  // Those joined by overbooked links, and these links.
-  std::vector<std::uint32_t> tight_;
-  std::vector<Slot> fixed_;
+  std::vector<Member> members_;
+  std::vector<TightUse> uses_;
+  std::vector<TightLink> tight_;
+  std::vector<Member> fixed_;
   std::size_t active_ = 0;
   std::uint64_t operations_ = 0;
   bool has_slowed_ = false;

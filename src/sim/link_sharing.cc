@@ -27,11 +27,14 @@ std::int64_t rounded_up(double ns) {
 }  // namespace
 
 LinkSharing::LinkSharing(std::span<const double> capacities) : links_(capacities.size()) {
-  for (std::size_t i = 0; i < capacities.size(); ++i) links_[i].capacity = capacities[i] * 1e-9;
+  for (std::size_t i = 0; i < capacities.size(); ++i) {
+    links_[i].capacity = capacities[i] * 1e-9;
+    links_[i].whole_per_capacity = kWholeLink / links_[i].capacity;
+  }
 }
 
-std::int64_t LinkSharing::wanted(const Link& link, const LinkUse& use, double duration) {
-  return static_cast<std::int64_t>(use.bytes / (duration * link.capacity) * kWholeLink + 0.5);
+std::int64_t LinkSharing::wanted(const Link& link, const LinkUse& use, double per_length) {
+  return static_cast<std::int64_t>(use.bytes * per_length * link.whole_per_capacity + 0.5);
 }
 
 bool LinkSharing::is_overbooked(const Link& link) { return link.wanted > kOverbooked; }
@@ -53,7 +56,7 @@ void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTi
   for (const LinkUse& use : uses) {
     Link& link = links_[index_of(use.link)];
     largest = std::max(largest, use.bytes);
-    link.wanted += wanted(link, use, length);
+    link.wanted += wanted(link, use, 1 / length);
     link.slots.push_back(slot);
   }
   CHECK(largest > 0 || uses.empty(), "a link is used for bytes");
@@ -61,7 +64,8 @@ void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTi
   transfer.uses = uses;
   transfer.per_largest = 1 / largest;
   transfer.full_rate = largest / length;
-  transfer.length = length;
+  transfer.per_length = 1 / length;
+  transfer.per_full_rate = length / largest;
   transfer.remaining = length;
   transfer.speed = 0;
   transfer.since = now;
@@ -91,7 +95,7 @@ void LinkSharing::finish(const End& end) {
   for (const LinkUse& use : transfer.uses) {
     Link& link = links_[index_of(use.link)];
     if (is_overbooked(link)) relieved_.push_back(static_cast<std::uint32_t>(index_of(use.link)));
-    link.wanted -= wanted(link, use, transfer.length);
+    link.wanted -= wanted(link, use, transfer.per_length);
     const auto found = std::ranges::find(link.slots, top.slot);
     operations_ += static_cast<std::uint64_t>(found - link.slots.begin()) + 1;
     *found = link.slots.back();
@@ -168,29 +172,25 @@ void LinkSharing::join(Slot slot) {
 // All rates grow together until a link is full or a transfer has all that it can take; those are
 // fixed, and the others grow on.
 void LinkSharing::fill(SimTime now) {
-  // Moves those whom `is_fixed` names to fixed_.
-  const auto take = [&](const auto& is_fixed) {
-    fixed_.clear();
-    std::size_t kept = 0;
-    for (const Member& member : members_) {
-      if (is_fixed(member)) {
-        fixed_.push_back(member);
-      } else {
-        members_[kept++] = member;
-      }
-    }
-    operations_ += members_.size();
-    members_.resize(kept);
-  };
-  while (!members_.empty()) {
+  // Those not fixed yet come first.
+  std::span<Member> growing = members_;
+  while (!growing.empty()) {
     const double reached = level();
+    operations_ += growing.size() + tight_.size();
     // Who can take no more than that gets all of it; if nobody is so modest, who is on a full link
     // gets the level.
-    take([&](const Member& member) { return member.full_rate <= reached * (1 + kSameRate); });
-    const bool modest = !fixed_.empty();
-    if (!modest) take([&](const Member& member) { return is_held_up(member, reached); });
-    CHECK(!fixed_.empty(), "every round fixes a transfer");
-    for (const Member& member : fixed_) fix(member, modest ? member.full_rate : reached, now);
+    const double modest = reached * (1 + kSameRate);
+    auto fixed = std::partition(growing.begin(), growing.end(),
+                                [&](const Member& member) { return member.full_rate > modest; });
+    const bool all_they_want = fixed != growing.end();
+    if (!all_they_want) {
+      fixed = std::partition(growing.begin(), growing.end(),
+                             [&](const Member& member) { return !is_held_up(member, reached); });
+    }
+    CHECK(fixed != growing.end(), "every round fixes a transfer");
+    for (auto member = fixed; member != growing.end(); ++member)
+      fix(*member, all_they_want ? member->full_rate : reached, now);
+    growing = growing.first(static_cast<std::size_t>(fixed - growing.begin()));
   }
 }
 
@@ -219,7 +219,8 @@ void LinkSharing::fix(const Member& member, double rate, SimTime now) {
     link.weight -= uses_[i].weight;
   }
   operations_ += member.end_use - member.first_use;
-  change_speed(member.slot, rate == member.full_rate ? 1 : rate / member.full_rate, now);
+  change_speed(member.slot,
+               rate == member.full_rate ? 1 : rate * transfers_[member.slot].per_full_rate, now);
 }
 
 void LinkSharing::change_speed(Slot slot, double speed, SimTime now) {

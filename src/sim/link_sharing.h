@@ -57,15 +57,17 @@ class LinkSharing {
     double full_rate = 0;    // and these per nanosecond when alone.
     double remaining = 0;    // Nanoseconds at full rate, at `since`.
     double speed = 0;        // Share of the full rate.
-    double length = 0;       // Nanoseconds when alone.
+    double per_full_rate = 0;
+    double per_length = 0;  // One over the nanoseconds when alone.
     SimTime since;
     std::uint64_t visit = 0;  // The last settling that came by.
     std::uint32_t name = 0;
   };
   struct Link {
-    double capacity = 0;      // Bytes per nanosecond.
-    std::int64_t wanted = 0;  // By all on it at full speed, in units of kWholeLink. Exact.
-    std::uint64_t visit = 0;  // As Transfer's, and where it then stands in tight_.
+    double capacity = 0;            // Bytes per nanosecond.
+    double whole_per_capacity = 0;  // kWholeLink over it.
+    std::int64_t wanted = 0;        // By all on it at full speed, in units of kWholeLink. Exact.
+    std::uint64_t visit = 0;        // As Transfer's, and where it then stands in tight_.
     std::uint32_t place = 0;
     std::vector<Slot> slots;
   };
@@ -85,7 +87,7 @@ class LinkSharing {
     double weight = 0;  // Of all members whose rate is not fixed yet.
   };
 
-  [[nodiscard]] static std::int64_t wanted(const Link& link, const LinkUse& use, double duration);
+  [[nodiscard]] static std::int64_t wanted(const Link& link, const LinkUse& use, double per_length);
   [[nodiscard]] static bool is_overbooked(const Link& link);
   void change_at(SimTime now);
   void settle(SimTime now);
@@ -109,7 +111,6 @@ class LinkSharing {
   std::vector<Member> members_;
   std::vector<TightUse> uses_;
   std::vector<TightLink> tight_;
-  std::vector<Member> fixed_;
   std::size_t active_ = 0;
   std::uint64_t operations_ = 0;
   bool has_slowed_ = false;

@@ -118,10 +118,12 @@ Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
   Schedule schedule = schedule_statically(plan, *costs);
   step.links_shared = shares_links(plan.plan(), *costs, machine.topology(), schedule);
   if (options.expand_collectives) {
+    schedule = {};  // Two are not needed at one time.
     auto played = play_messages(plan, *costs, machine, lengths, options, step.links_shared);
     if (!played) return tl::unexpected(played.error());
     schedule = *std::move(played);
   } else if (wants_events(options.method, step.links_shared)) {
+    schedule = {};
     schedule = schedule_by_events(plan, *costs, machine.topology());
   }
   bool prefill = false;

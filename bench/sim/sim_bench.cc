@@ -134,19 +134,19 @@ Machine machine_with_buses(std::int64_t nodes) {
 }
 
 struct Messages {
-  PlanActivities made;
+  ActivityGraph graph;
   std::vector<double> capacities;
 };
 
-// A prefill in four microbatches: two stages share the bus of a node, so their messages meet.
-Messages messages_over_buses(std::int64_t layers) {
-  const Machine machine = machine_with_buses(2);
-  const ValidPlan plan = planned(configuration(4, 4, 8, 4, layers, 512));
+// A prefill in four microbatches, with every collective as its messages.
+Messages messages_of(const Machine& machine, std::int64_t tp, std::int64_t pp,
+                     std::int64_t layers) {
+  const ValidPlan plan = planned(configuration(tp, pp, 8, 4, layers, 512));
   const CollectiveOptions options{.custom_all_reduce = false};
   const auto costs = StepCosts::make(plan, machine, plan->limits, options);
   auto made = to_expanded_activities(plan, *costs, machine, plan->limits, options);
   const auto capacities = machine.topology().capacities();
-  return {.made = *std::move(made), .capacities = {capacities.begin(), capacities.end()}};
+  return {.graph = std::move(made->graph), .capacities = {capacities.begin(), capacities.end()}};
 }
 
 // Of those who send something, the share that would have ended sooner alone.
@@ -163,10 +163,10 @@ double slowed_share(const ActivityGraph& graph, const ActivityTimes& times) {
   return static_cast<double>(slowed) / static_cast<double>(sent);
 }
 
-// Activities per second.
+// Activities per second. `plans` times 80 layers, two stages of 8 GPUs whose rings meet nobody.
 void expanded_in_order(benchmark::State& state) {
-  const Messages messages = messages_over_buses(80 * state.range(0));
-  const ActivityGraph& graph = messages.made.graph;
+  const Messages messages = messages_of(machine_of("h100-sxm:2"), 8, 2, 80 * state.range(0));
+  const ActivityGraph& graph = messages.graph;
   for (auto _ : state) benchmark::DoNotOptimize(run_in_order(graph).end);
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(graph.size()));
   state.counters["activities"] = static_cast<double>(graph.size());
@@ -176,11 +176,13 @@ BENCHMARK(expanded_in_order)
     ->Arg(1)
     ->Arg(2)
     ->Arg(4)
+    ->Arg(32)
     ->Unit(benchmark::kMillisecond);
 
+// Two stages share the bus of a node, so their messages meet.
 void expanded_with_shared_links(benchmark::State& state) {
-  const Messages messages = messages_over_buses(80 * state.range(0));
-  const ActivityGraph& graph = messages.made.graph;
+  const Messages messages = messages_of(machine_with_buses(2), 4, 4, 80 * state.range(0));
+  const ActivityGraph& graph = messages.graph;
   for (auto _ : state) benchmark::DoNotOptimize(run_by_events(graph, messages.capacities).end);
   state.counters["slowed"] = slowed_share(graph, run_by_events(graph, messages.capacities));
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(graph.size()));
@@ -191,6 +193,7 @@ BENCHMARK(expanded_with_shared_links)
     ->Arg(1)
     ->Arg(2)
     ->Arg(4)
+    ->Arg(32)
     ->Unit(benchmark::kMillisecond);
 
 // The hardest for sharing: devices send to each other, one message after the other, each of another

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "clusters_for_tests.h"
@@ -12,6 +13,8 @@
 #include "result/timeline_check.h"
 #include "sim/expand.h"
 #include "sim/simulate.h"
+#include "tests/plan/plans_for_tests.h"
+#include "tests/strategies/planned_step.h"
 
 namespace weir {
 namespace {
@@ -109,6 +112,64 @@ TEST(ExpandedPlans, HaveTheSameTasksBytesAndEnergy) {
   }
   for (std::size_t d = 0; d < whole.joules.size(); ++d)
     EXPECT_NEAR(messages.joules[d] / whole.joules[d], 1, 1e-4);
+}
+
+// Every strategy, and so every collective that a plan can have.
+std::vector<RandomCase> cases_of_all_strategies() {
+  const std::pair<std::string, OptionValues> strategies[] = {
+      {"single", {}},
+      {"tp_pp", {{"tp", "4"}, {"pp", "2"}}},
+      {"attention_pool", {{"tp", "2"}, {"pool", "6"}, {"kv_block", "300"}}},
+      {"attention_pool",
+       {{"tp", "2"}, {"pool", "6"}, {"pool_policy", "fixed"}, {"split", "query_blocks"}}},
+      {"attention_pool",
+       {{"tp", "2"}, {"pool", "4"}, {"pool_policy", "fixed"}, {"split", "heads"}}},
+      {"two_level", {{"head_groups", "4"}, {"dim_slices", "2"}}},
+      {"two_level", {{"scores", "reduce_scores"}, {"key_blocks", "3"}}},
+      {"cache_fit", {{"devices", "4"}, {"tp", "2"}, {"capacity_kib", "1000000"}}},
+      {"context_parallel", {{"cp", "4"}, {"exchange", "ring"}}},
+      {"context_parallel", {{"cp", "4"}, {"exchange", "all_gather"}}},
+      {"context_parallel", {{"cp", "4"}, {"exchange", "all_to_all"}}},
+  };
+  ModelSpec model = tiny_model(3);
+  model.max_position = 1 << 16;
+  std::vector<RandomCase> cases;
+  for (const auto& [strategy, options] : strategies) {
+    for (const std::int64_t q_len : {1, 512}) {
+      const auto step = planned({.model = model,
+                                 .strategy = strategy,
+                                 .options = options,
+                                 .step = {{.past_len = 6000, .q_len = q_len, .max_len = 8192}}});
+      EXPECT_TRUE(step.has_value()) << strategy;
+      const auto devices = static_cast<std::int64_t>(step->plan->devices.size());
+      for (const ClusterSpec& cluster :
+           {round_cluster(1, devices), round_cluster(devices, 1),
+            round_cluster((devices + 1) / 2, 2),
+            load_cluster(fmt::format("h100-sxm:{}", (devices + 7) / 8)).value()})
+        cases.push_back({.plan = step->plan, .cluster = cluster, .lengths = step->lengths});
+    }
+  }
+  return cases;
+}
+
+TEST(ExpandedPlans, AreSoundRunsOfEveryStrategy) {
+  int compared = 0;
+  for (const RandomCase& made : cases_of_all_strategies()) {
+    const std::string name = made.plan->strategy + " on " + made.cluster.name;
+    const SimulatedStep whole = simulated(made, false);
+    const SimulatedStep messages = simulated(made, true);
+    EXPECT_EQ(problems_of(messages.timeline), std::vector<std::string>{}) << name;
+    EXPECT_EQ(problems_of(messages.timeline, 0, made.plan.plan(), made.lengths),
+              std::vector<std::string>{})
+        << name;
+    EXPECT_EQ(simulated(made, true, SimulationMethod::event_loop).timeline, messages.timeline)
+        << name;
+    if (whole.links_shared) continue;
+    ++compared;
+    EXPECT_LE(std::abs((messages.timeline.end - whole.timeline.end).ns), rounding_of(made).ns)
+        << name << " " << whole.timeline.end.ns;
+  }
+  EXPECT_GT(compared, 40);
 }
 
 }  // namespace

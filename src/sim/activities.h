@@ -25,6 +25,9 @@ namespace weir {
 using ActivityId = std::uint32_t;
 using WorkId = std::uint32_t;
 
+// The most that collectives are expanded to: about 6 GB.
+inline constexpr std::int64_t kMostActivities = std::int64_t{1} << 27;
+
 // Activities that stand in a graph again and again, as a collective does in every layer. Ids count
 // within the pattern; the first activity is the only one that waits for others outside.
 struct ActivityPattern {

@@ -1,7 +1,6 @@
 #include "sim/expand.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <limits>
 #include <map>
@@ -9,7 +8,8 @@
 #include <tuple>
 #include <utility>
 
-#include "base/check.h"
+#include <fmt/format.h>
+
 #include "sim/step_costs.h"
 
 namespace weir {
@@ -49,6 +49,11 @@ class Expansion {
   }
 
   Result<ExpandedCollective> run() {
+    if (const std::int64_t most = most_messages(); most > kMostActivities) {
+      return invalid_input(fmt::format(
+          "expand_collectives: found up to {} messages of one {} of {} members, allowed {}", most,
+          to_string(shape_.kind), n(), kMostActivities));
+    }
     begin(cost_.algorithm == CollectiveAlgorithm::ring && !in_domain() ? rails_ : 1);
     if (auto status = add_messages(); !status) return tl::unexpected(status.error());
     for (std::uint32_t member = 0; member < n(); ++member) {
@@ -67,6 +72,25 @@ class Expansion {
     return static_cast<std::uint32_t>(shape_.members.size());
   }
   [[nodiscard]] double bytes() const { return static_cast<double>(shape_.bytes); }
+  // No algorithm sends more than twice from every member to every other, on every rail.
+  [[nodiscard]] std::int64_t most_messages() const {
+    const std::int64_t pairs = std::int64_t{n()} * (n() - 1);
+    switch (cost_.algorithm) {
+      case CollectiveAlgorithm::none:
+      case CollectiveAlgorithm::in_switch:
+        return 1;
+      case CollectiveAlgorithm::ring:
+        return 2 * pairs * static_cast<std::int64_t>(in_domain() ? 1 : rails_);
+      case CollectiveAlgorithm::tree:
+        return 4 * std::int64_t{n()} * static_cast<std::int64_t>(rails_);
+      case CollectiveAlgorithm::hierarchical:
+      case CollectiveAlgorithm::direct:
+      case CollectiveAlgorithm::one_shot:
+      case CollectiveAlgorithm::two_shot:
+        break;
+    }
+    return 2 * pairs;
+  }
   // Of one node: rings do not run over rails.
   [[nodiscard]] bool in_domain() const { return by_node_.size() == 1; }
 

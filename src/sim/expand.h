@@ -32,7 +32,7 @@ struct ExpandedCollective {
 };
 
 // `cost` is that of `shape`. Adds the works of the pattern to `graph`. Fails where the cost would
-// have failed.
+// have failed, and where there may be more messages than kMostActivities.
 [[nodiscard]] Result<ExpandedCollective> expand_collective(const Topology& topology,
                                                            const CollectiveShape& shape,
                                                            const CommCost& cost,

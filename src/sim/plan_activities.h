@@ -26,13 +26,10 @@ struct PlanActivities {
   bool flows_meet = false;
 };
 
-// The most activities that a plan may become: they take about 40 bytes each.
-inline constexpr std::int64_t kMostActivities = std::int64_t{1} << 27;
-
 [[nodiscard]] PlanActivities to_activities(const ValidPlan& plan, const StepCosts& costs);
 
 // With every collective as its messages. `costs` were made for the same machine, lengths and
-// options. Fails where messages are more than kMostActivities.
+// options. Fails where there are more than kMostActivities.
 [[nodiscard]] Result<PlanActivities> to_expanded_activities(const ValidPlan& plan,
                                                             const StepCosts& costs,
                                                             const Machine& machine,

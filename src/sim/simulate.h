@@ -48,7 +48,7 @@ struct SimulatedStep {
 
 // `lengths` must be the plan's requests within its limits. Device i of the plan is device i of the
 // cluster. Fails where the cluster has too few devices, or does not join those that talk, or where
-// expanded messages are more than kMostActivities (sim/plan_activities.h).
+// expanded messages are more than kMostActivities (sim/activities.h).
 [[nodiscard]] Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
                                              const StepLengths& lengths,
                                              const SimulateOptions& options = {});

@@ -200,6 +200,20 @@ TEST(Expand, WhatTheSwitchAddsStaysOneActivity) {
   EXPECT_EQ(made.messages.ends, std::vector<ActivityId>(8, 0));
 }
 
+TEST(Expand, MoreMessagesThanCanBeHeldAreRefused) {
+  const Topology topology(round_cluster(9000, 1));
+  const CollectiveShape shape{
+      .kind = OpKind::all_to_all, .members = devices(9000), .bytes = 1 << 30};
+  ActivityGraph graph;
+  const auto refused = expand_collective(
+      topology, shape, {.algorithm = CollectiveAlgorithm::direct, .transfer = {1}, .uses = {}},
+      graph);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().message,
+            "expand_collectives: found up to 161982000 messages of one all_to_all of 9000 members, "
+            "allowed 134217728");
+}
+
 TEST(Expand, AMemberThatNobodyReachesIsNamed) {
   ClusterSpec cluster = round_cluster(2, 1);
   const Topology joined(cluster);

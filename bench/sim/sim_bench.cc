@@ -184,7 +184,9 @@ void expanded_with_shared_links(benchmark::State& state) {
   const Messages messages = messages_of(machine_with_buses(2), 4, 4, 80 * state.range(0));
   const ActivityGraph& graph = messages.graph;
   for (auto _ : state) benchmark::DoNotOptimize(run_by_events(graph, messages.capacities).end);
-  state.counters["slowed"] = slowed_share(graph, run_by_events(graph, messages.capacities));
+  const ActivityTimes run = run_by_events(graph, messages.capacities);
+  state.counters["slowed"] = slowed_share(graph, run);
+  state.counters["steps"] = static_cast<double>(run.operations) / static_cast<double>(graph.size());
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(graph.size()));
   state.counters["activities"] = static_cast<double>(graph.size());
 }
@@ -220,7 +222,9 @@ void random_messages_on_a_bus(benchmark::State& state) {
   }
   for (auto _ : state) benchmark::DoNotOptimize(run_by_events(graph, capacities).end);
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(graph.size()));
-  state.counters["slowed"] = slowed_share(graph, run_by_events(graph, capacities));
+  const ActivityTimes run = run_by_events(graph, capacities);
+  state.counters["slowed"] = slowed_share(graph, run);
+  state.counters["steps"] = static_cast<double>(run.operations) / static_cast<double>(graph.size());
 }
 BENCHMARK(random_messages_on_a_bus)
     ->ArgName("devices")

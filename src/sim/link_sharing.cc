@@ -34,7 +34,7 @@ LinkSharing::LinkSharing(std::span<const double> capacities) : links_(capacities
 }
 
 std::int64_t LinkSharing::wanted(const Link& link, const LinkUse& use, double per_length) {
-  return static_cast<std::int64_t>(use.bytes * per_length * link.whole_per_capacity + 0.5);
+  return static_cast<std::int64_t>(use.bytes * per_length * link.whole_per_capacity);
 }
 
 bool LinkSharing::is_overbooked(const Link& link) { return link.wanted > kOverbooked; }
@@ -141,6 +141,7 @@ void LinkSharing::collect(Slot first) {
   uses_.clear();
   tight_.clear();
   join(first);
+  // NOLINTNEXTLINE(modernize-loop-convert): it grows as it goes.
   for (std::size_t i = 0; i < members_.size(); ++i) {
     const Transfer& transfer = transfers_[members_[i].slot];
     members_[i].first_use = static_cast<std::uint32_t>(uses_.size());

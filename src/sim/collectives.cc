@@ -60,46 +60,6 @@ class Load {
   double latency_ = 0;
 };
 
-struct Steps {
-  double passes = 1;    // Of a ring: 2 for all_reduce.
-  bool divided = true;  // Each step moves S / n; otherwise all of S.
-};
-Steps ring_steps(OpKind kind) {
-  switch (kind) {
-    case OpKind::all_reduce:
-      return {.passes = 2, .divided = true};
-    case OpKind::broadcast:
-    case OpKind::reduce:
-      return {.passes = 1, .divided = false};
-    case OpKind::reduce_scatter:
-    case OpKind::all_gather:
-    case OpKind::all_to_all:
-    case OpKind::gather:
-    case OpKind::embed:
-    case OpKind::attn_norm:
-    case OpKind::qkv_proj:
-    case OpKind::rope:
-    case OpKind::kv_append:
-    case OpKind::attention:
-    case OpKind::score_slice:
-    case OpKind::attend_scores:
-    case OpKind::merge:
-    case OpKind::o_proj:
-    case OpKind::add:
-    case OpKind::ffn_norm:
-    case OpKind::ffn_up:
-    case OpKind::activation:
-    case OpKind::ffn_down:
-    case OpKind::slice:
-    case OpKind::final_norm:
-    case OpKind::lm_head:
-    case OpKind::copy:
-    case OpKind::kv_copy:
-      break;
-  }
-  return {.passes = 1, .divided = true};
-}
-
 double log2_steps(std::size_t count) {
   return count <= 1 ? 0 : static_cast<double>(std::bit_width(count - 1));
 }
@@ -107,13 +67,10 @@ double log2_steps(std::size_t count) {
 class Search {
  public:
   Search(const Topology& topology, const CollectiveShape& shape, const CollectiveOptions& options)
-      : topology_(topology), shape_(shape), options_(options) {
-    for (const DeviceId device : shape.members) {
-      const std::size_t node = topology.cluster().device(device).node;
-      if (by_node_.empty() || topology.cluster().device(by_node_.back()[0]).node != node)
-        by_node_.emplace_back();
-      by_node_.back().push_back(device);
-    }
+      : topology_(topology),
+        shape_(shape),
+        options_(options),
+        by_node_(members_by_node(topology, shape.members)) {
     for (const auto& members : by_node_) rails_ = std::min(rails_, members.size());
   }
 
@@ -140,12 +97,13 @@ class Search {
   [[nodiscard]] double bytes() const { return static_cast<double>(shape_.bytes); }
 
   void consider(CollectiveAlgorithm algorithm, double latency, double transfer,
-                std::vector<LinkUse> uses) {
+                std::vector<LinkUse> uses, const CommSteps& steps) {
     if (best_ && best_->total().value <= latency + transfer) return;
     best_ = CommCost{.algorithm = algorithm,
                      .latency = {latency},
                      .transfer = {transfer},
-                     .uses = std::move(uses)};
+                     .uses = std::move(uses),
+                     .steps = steps};
   }
 
   // GPUs of one node that are joined by one NVLink fabric.
@@ -180,7 +138,7 @@ class Search {
 
   void consider_domain(const Domain& domain) {
     const CollectiveConstants& c = domain.constants->collective;
-    const Steps steps = ring_steps(shape_.kind);
+    const RingSteps steps = ring_steps(shape_.kind);
     const double size = shape_.kind == OpKind::all_to_all ? bytes() / n() : bytes();
     const double hops = steps.passes * (n() - 1);
     const double sent = steps.passes * size * (steps.divided ? (n() - 1) / n() : 1);
@@ -194,18 +152,22 @@ class Search {
     if (options_.library || !best_) {
       if (small_messages) {
         consider(CollectiveAlgorithm::ring, c.launch.value + hops * c.hop.value,
-                 wire / c.inline_efficiency, ring_uses(sent / c.inline_efficiency));
+                 wire / c.inline_efficiency, ring_uses(sent / c.inline_efficiency),
+                 {.launch = c.launch, .wire_bytes = 1 / c.inline_efficiency});
         consider(CollectiveAlgorithm::ring,
                  c.launch.value + c.packed_launch.value + hops * c.hop.value,
-                 wire / c.packed_efficiency + local, ring_uses(sent / c.packed_efficiency));
+                 wire / c.packed_efficiency + local, ring_uses(sent / c.packed_efficiency),
+                 {.launch = c.launch + c.packed_launch, .wire_bytes = 1 / c.packed_efficiency});
       }
       consider(CollectiveAlgorithm::ring,
                c.launch.value + c.bulk_launch.value + hops * c.bulk_hop.value,
-               wire / c.bulk_efficiency + local, ring_uses(sent / c.bulk_efficiency));
+               wire / c.bulk_efficiency + local, ring_uses(sent / c.bulk_efficiency),
+               {.launch = c.launch + c.bulk_launch, .wire_bytes = 1 / c.bulk_efficiency});
       if (shape_.kind == OpKind::all_reduce && domain.switched && c.switch_efficiency > 0 &&
           shape_.members.size() >= 8) {
         consider(CollectiveAlgorithm::in_switch, c.launch.value + c.switch_launch.value,
-                 size / domain.port / c.switch_efficiency, ring_uses(size / c.switch_efficiency));
+                 size / domain.port / c.switch_efficiency, ring_uses(size / c.switch_efficiency),
+                 {});
       }
     }
   }
@@ -215,10 +177,14 @@ class Search {
     const double peers = (n() - 2) * c.peer.value;
     const double all = (n() - 1) * bytes();
     const double parts = 2 * (n() - 1) / n() * bytes();
-    consider(CollectiveAlgorithm::one_shot, c.one_shot_launch.value + peers,
-             all / domain.port / c.one_shot_efficiency, ring_uses(all / c.one_shot_efficiency));
-    consider(CollectiveAlgorithm::two_shot, c.two_shot_launch.value + peers,
-             parts / domain.port / c.two_shot_efficiency, ring_uses(parts / c.two_shot_efficiency));
+    consider(
+        CollectiveAlgorithm::one_shot, c.one_shot_launch.value + peers,
+        all / domain.port / c.one_shot_efficiency, ring_uses(all / c.one_shot_efficiency),
+        {.launch = {c.one_shot_launch.value + peers}, .wire_bytes = 1 / c.one_shot_efficiency});
+    consider(
+        CollectiveAlgorithm::two_shot, c.two_shot_launch.value + peers,
+        parts / domain.port / c.two_shot_efficiency, ring_uses(parts / c.two_shot_efficiency),
+        {.launch = {c.two_shot_launch.value + peers}, .wire_bytes = 1 / c.two_shot_efficiency});
   }
 
   // What launching costs beyond the hops: on GPUs a kernel of the library.
@@ -253,7 +219,7 @@ class Search {
 
   // As many rings as every node has members; ring r enters and leaves each node at its member r.
   Status consider_rings() {
-    const Steps steps = ring_steps(shape_.kind);
+    const RingSteps steps = ring_steps(shape_.kind);
     const double each = steps.passes * bytes() * (steps.divided ? (n() - 1) / n() : 1) /
                         static_cast<double>(rails_);
     Load load(topology_);
@@ -270,7 +236,7 @@ class Search {
     }
     const double hops = steps.passes * (n() - 1);
     consider(CollectiveAlgorithm::ring, launch() + hops * step(load.latency()), load.seconds(),
-             load.uses());
+             load.uses(), {.launch = {launch()}});
     return {};
   }
 
@@ -306,15 +272,16 @@ class Search {
           return status;
       }
     }
-    const double latency = passes * (static_cast<double>(longest_chain) * step(within.latency()) +
-                                     log2_steps(num_nodes) * step(between.latency()));
-    consider_both(CollectiveAlgorithm::tree, launch() + latency, within, between,
-                  std::max(within.seconds(), between.seconds()));
+    const double above = passes * log2_steps(num_nodes) * step(between.latency());
+    const double latency = passes * static_cast<double>(longest_chain) * step(within.latency());
+    consider_both(CollectiveAlgorithm::tree, launch() + latency + above, within, between,
+                  std::max(within.seconds(), between.seconds()),
+                  {.launch = {launch()}, .between_latency = {above}});
     return {};
   }
 
   Status consider_hierarchical() {
-    const Steps steps = ring_steps(shape_.kind);
+    const RingSteps steps = ring_steps(shape_.kind);
     const auto local = static_cast<double>(rails_);
     const auto nodes = static_cast<double>(by_node_.size());
     for (const auto& members : by_node_) {
@@ -338,15 +305,18 @@ class Search {
           return status;
       }
     }
-    const double latency = steps.passes * ((local - 1) * step(within.latency()) +
-                                           (nodes - 1) * step(between.latency()));
-    consider_both(CollectiveAlgorithm::hierarchical, launch() + latency, within, between,
-                  within.seconds() + between.seconds());
+    const double latency = steps.passes * (local - 1) * step(within.latency());
+    const double above = steps.passes * (nodes - 1) * step(between.latency());
+    consider_both(CollectiveAlgorithm::hierarchical, launch() + latency + above, within, between,
+                  within.seconds() + between.seconds(),
+                  {.launch = {launch()},
+                   .between_latency = {above},
+                   .between_transfer = {between.seconds()}});
     return {};
   }
 
   void consider_both(CollectiveAlgorithm algorithm, double latency, const Load& a, const Load& b,
-                     double transfer) {
+                     double transfer, const CommSteps& steps) {
     std::map<LinkId, double> sum;
     for (const Load* load : {&a, &b}) {
       for (const LinkUse& use : load->uses()) sum[use.link] += use.bytes;
@@ -354,7 +324,7 @@ class Search {
     std::vector<LinkUse> uses;
     uses.reserve(sum.size());
     for (const auto& [link, carried] : sum) uses.push_back({.link = link, .bytes = carried});
-    consider(algorithm, latency, transfer, std::move(uses));
+    consider(algorithm, latency, transfer, std::move(uses), steps);
   }
 
   Status consider_direct() {
@@ -372,7 +342,7 @@ class Search {
     std::vector<LinkUse> uses = load.uses();
     for (LinkUse& use : uses) use.bytes *= passes;
     consider(CollectiveAlgorithm::direct, launch() + passes * step(load.latency()),
-             passes * load.seconds(), std::move(uses));
+             passes * load.seconds(), std::move(uses), {.launch = {launch()}});
     return {};
   }
 
@@ -392,6 +362,54 @@ std::string_view to_string(CollectiveAlgorithm algorithm) {
       ->second;
 }
 
+RingSteps ring_steps(OpKind kind) {
+  switch (kind) {
+    case OpKind::all_reduce:
+      return {.passes = 2, .divided = true};
+    case OpKind::broadcast:
+    case OpKind::reduce:
+      return {.passes = 1, .divided = false};
+    case OpKind::reduce_scatter:
+    case OpKind::all_gather:
+    case OpKind::all_to_all:
+    case OpKind::gather:
+    case OpKind::embed:
+    case OpKind::attn_norm:
+    case OpKind::qkv_proj:
+    case OpKind::rope:
+    case OpKind::kv_append:
+    case OpKind::attention:
+    case OpKind::score_slice:
+    case OpKind::attend_scores:
+    case OpKind::merge:
+    case OpKind::o_proj:
+    case OpKind::add:
+    case OpKind::ffn_norm:
+    case OpKind::ffn_up:
+    case OpKind::activation:
+    case OpKind::ffn_down:
+    case OpKind::slice:
+    case OpKind::final_norm:
+    case OpKind::lm_head:
+    case OpKind::copy:
+    case OpKind::kv_copy:
+      break;
+  }
+  return {.passes = 1, .divided = true};
+}
+
+std::vector<std::vector<DeviceId>> members_by_node(const Topology& topology,
+                                                   std::span<const DeviceId> members) {
+  std::vector<std::vector<DeviceId>> by_node;
+  for (const DeviceId device : members) {
+    const std::size_t node = topology.cluster().device(device).node;
+    if (by_node.empty() || topology.cluster().device(by_node.back()[0]).node != node)
+      by_node.emplace_back();
+    by_node.back().push_back(device);
+  }
+  return by_node;
+}
+
 Result<CommCost> collective_cost(const Topology& topology, const CollectiveShape& shape,
                                  const CollectiveOptions& options) {
   if (shape.members.size() < 2 || shape.bytes == 0) return CommCost{};
@@ -406,7 +424,8 @@ Result<CommCost> message_cost(const Topology& topology, DeviceId from, DeviceId 
   CommCost cost{.algorithm = CollectiveAlgorithm::direct,
                 .latency = route->latency,
                 .transfer = {},
-                .uses = {}};
+                .uses = {},
+                .steps = {}};
   double rate = std::numeric_limits<double>::infinity();
   for (const LinkId link : route->links) {
     rate = std::min(rate, topology.capacity(link).value);

@@ -63,14 +63,35 @@ struct LinkUse {
   double bytes = 0;  // With what the protocol adds to them.
 };
 
+// What the algorithm's steps make of a cost; the rest is the same for each of them (sim/expand.h).
+struct CommSteps {
+  Seconds launch = {};            // Of the latency, what passes before the first step.
+  Seconds between_latency = {};   // Of the latency and of the transfer, what hierarchical steps
+  Seconds between_transfer = {};  // between nodes take.
+  double wire_bytes = 1;          // That the protocol sends for each byte of data.
+};
+
 // First `latency`, in which links are idle, then `transfer`, when nobody else uses them.
 struct CommCost {
   CollectiveAlgorithm algorithm = CollectiveAlgorithm::none;
   Seconds latency = {};
   Seconds transfer = {};
   std::vector<LinkUse> uses;  // During the transfer; each link once.
+  CommSteps steps = {};
   [[nodiscard]] Seconds total() const { return latency + transfer; }
 };
+
+// How often a ring goes round for a collective, and whether each step moves an n-th of the buffer
+// or all of it, streamed from member to member.
+struct RingSteps {
+  double passes = 1;
+  bool divided = true;
+};
+[[nodiscard]] RingSteps ring_steps(OpKind kind);
+
+// The members, which are ascending, of each node of the cluster that has any.
+[[nodiscard]] std::vector<std::vector<DeviceId>> members_by_node(const Topology& topology,
+                                                                 std::span<const DeviceId> members);
 
 // Fails where members are not joined (Topology::route).
 [[nodiscard]] Result<CommCost> collective_cost(const Topology& topology,

@@ -1,9 +1,7 @@
 #include "sim/link_sharing.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
-#include <utility>
 
 #include "base/check.h"
 
@@ -15,8 +13,31 @@ namespace {
 constexpr double kSameRate = 1e-9;
 // Ends are rounded up to nanoseconds; less than this over is rounding.
 constexpr double kRoundingNs = 1e-3;
+// A link's capacity as an integer, so that what is added to a sum can be taken away again.
+constexpr double kWholeLink = 0x1p40;
+constexpr auto kOverbooked = static_cast<std::int64_t>(kWholeLink * (1 + kSameRate));
+
+// As std::ceil, without a call; nothing for less than nothing.
+std::int64_t rounded_up(double ns) {
+  if (ns <= 0) return 0;
+  const auto whole = static_cast<std::int64_t>(ns);
+  return whole + (static_cast<double>(whole) < ns ? 1 : 0);
+}
 
 }  // namespace
+
+LinkSharing::LinkSharing(std::span<const double> capacities) : links_(capacities.size()) {
+  for (std::size_t i = 0; i < capacities.size(); ++i) {
+    links_[i].capacity = capacities[i] * 1e-9;
+    links_[i].whole_per_capacity = kWholeLink / links_[i].capacity;
+  }
+}
+
+std::int64_t LinkSharing::wanted(const Link& link, const LinkUse& use, double per_length) {
+  return static_cast<std::int64_t>(use.bytes * per_length * link.whole_per_capacity);
+}
+
+bool LinkSharing::is_overbooked(const Link& link) { return link.wanted > kOverbooked; }
 
 void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTime duration,
                         SimTime now) {
@@ -30,161 +51,190 @@ void LinkSharing::begin(std::uint32_t name, std::span<const LinkUse> uses, SimTi
     slot = free_.back();
     free_.pop_back();
   }
-  double largest = 0;
-  for (const LinkUse& use : uses) largest = std::max(largest, use.bytes);
   const auto length = static_cast<double>(duration.ns);
-  transfers_[slot] = {.name = name,
-                      .uses = uses,
-                      .largest = largest,
-                      .full_rate = largest / length,
-                      .remaining = length,
-                      .speed = 0,
-                      .since = now,
-                      .end = {},
-                      .visit = 0};
+  double largest = 0;
   for (const LinkUse& use : uses) {
-    on_link_[index_of(use.link)].push_back(slot);
-    changed_.push_back(use.link);
+    Link& link = links_[index_of(use.link)];
+    largest = std::max(largest, use.bytes);
+    link.wanted += wanted(link, use, 1 / length);
+    link.slots.push_back(slot);
   }
+  CHECK(largest > 0 || uses.empty(), "a link is used for bytes");
+  Transfer& transfer = transfers_[slot];
+  transfer.uses = uses;
+  transfer.per_largest = 1 / largest;
+  transfer.full_rate = largest / length;
+  transfer.per_length = 1 / length;
+  transfer.per_full_rate = length / largest;
+  transfer.remaining = length;
+  transfer.speed = 0;
+  transfer.since = now;
+  transfer.name = name;
+  begun_.push_back(slot);
+  operations_ += 1 + uses.size();
   ++active_;
-  if (uses.empty()) change_speed(slot, 1, now);
 }
 
 std::optional<LinkSharing::End> LinkSharing::next(SimTime now) {
   change_at(now);
   settle(now);
   if (ends_.empty()) return std::nullopt;
-  const auto& [time, name, slot] = *ends_.begin();
-  return End{.time = {time}, .name = name};
+  return End{.time = ends_.top().time, .name = ends_.top().name};
+}
+
+std::optional<LinkSharing::End> LinkSharing::next_at(SimTime now) const {
+  if (ends_.empty() || ends_.top().time != now) return std::nullopt;
+  return End{.time = now, .name = ends_.top().name};
 }
 
 void LinkSharing::finish(const End& end) {
-  const auto [time, name, slot] = *ends_.begin();
-  CHECK(time == end.time.ns && name == end.name, "transfers finish in the order announced");
+  const EndHeap::Entry top = ends_.top();
+  CHECK(top.time == end.time && top.name == end.name, "transfers finish in the order announced");
   change_at(end.time);
-  Transfer& transfer = transfers_[slot];
+  const Transfer& transfer = transfers_[top.slot];
   for (const LinkUse& use : transfer.uses) {
-    std::vector<Slot>& there = on_link_[index_of(use.link)];
-    there.erase(std::ranges::find(there, slot));
-    changed_.push_back(use.link);
+    Link& link = links_[index_of(use.link)];
+    if (is_overbooked(link)) relieved_.push_back(static_cast<std::uint32_t>(index_of(use.link)));
+    link.wanted -= wanted(link, use, transfer.per_length);
+    const auto found = std::ranges::find(link.slots, top.slot);
+    operations_ += static_cast<std::uint64_t>(found - link.slots.begin()) + 1;
+    *found = link.slots.back();
+    link.slots.pop_back();
   }
-  free_.push_back(slot);
-  ends_.erase(ends_.begin());
+  free_.push_back(top.slot);
+  ends_.pop();
   --active_;
 }
 
 // What has changed earlier takes effect then.
 void LinkSharing::change_at(SimTime now) {
-  if (changed_at_ != now) settle(changed_at_);
+  if (changed_at_ == now) return;
+  settle(changed_at_);
   changed_at_ = now;
 }
 
 void LinkSharing::settle(SimTime now) {
-  if (changed_.empty()) return;
-  // Only those who are joined to a change by shared links can be affected by it.
-  const std::vector<Slot> slots = component();
-  share(slots, now);
+  if (begun_.empty() && relieved_.empty()) return;
+  ++visit_;
+  for (const std::uint32_t link : relieved_) {
+    for (const Slot slot : links_[link].slots) share_around(slot, now);
+  }
+  for (const Slot slot : begun_) share_around(slot, now);
+  begun_.clear();
+  relieved_.clear();
 }
 
-std::vector<LinkSharing::Slot> LinkSharing::component() {
-  std::vector<LinkId> links = std::move(changed_);
-  changed_.clear();
-  ++visit_;
-  std::vector<Slot> found;
-  while (!links.empty()) {
-    const LinkId link = links.back();
-    links.pop_back();
-    if (std::exchange(link_visit_[index_of(link)], visit_) == visit_) continue;
-    for (const Slot slot : on_link_[index_of(link)]) {
-      if (std::exchange(transfers_[slot].visit, visit_) == visit_) continue;
-      found.push_back(slot);
-      for (const LinkUse& use : transfers_[slot].uses) links.push_back(use.link);
-    }
+void LinkSharing::share_around(Slot first, SimTime now) {
+  ++operations_;
+  if (transfers_[first].visit == visit_) return;
+  collect(first);
+  if (tight_.empty()) {
+    change_speed(first, 1, now);
+  } else {
+    fill(now);
   }
-  // Sums are made in an order that does not depend on who came first.
-  std::ranges::sort(found, {}, [&](Slot slot) { return transfers_[slot].name; });
-  return found;
+}
+
+// Whoever is joined to `first` by overbooked links, and these.
+void LinkSharing::collect(Slot first) {
+  members_.clear();
+  uses_.clear();
+  tight_.clear();
+  join(first);
+  // NOLINTNEXTLINE(modernize-loop-convert): it grows as it goes.
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const Transfer& transfer = transfers_[members_[i].slot];
+    members_[i].first_use = static_cast<std::uint32_t>(uses_.size());
+    for (const LinkUse& use : transfer.uses) {
+      Link& link = links_[index_of(use.link)];
+      if (!is_overbooked(link)) continue;
+      if (link.visit != visit_) {
+        link.visit = visit_;
+        link.place = static_cast<std::uint32_t>(tight_.size());
+        tight_.push_back({.left = link.capacity, .weight = 0});
+        for (const Slot slot : link.slots) {
+          if (transfers_[slot].visit != visit_) join(slot);
+        }
+      }
+      const double weight = use.bytes * transfer.per_largest;
+      tight_[link.place].weight += weight;
+      uses_.push_back({.link = link.place, .weight = weight});
+    }
+    members_[i].end_use = static_cast<std::uint32_t>(uses_.size());
+    operations_ += transfer.uses.size();
+  }
+}
+
+void LinkSharing::join(Slot slot) {
+  transfers_[slot].visit = visit_;
+  members_.push_back({.slot = slot, .full_rate = transfers_[slot].full_rate});
 }
 
 // All rates grow together until a link is full or a transfer has all that it can take; those are
 // fixed, and the others grow on.
-void LinkSharing::share(std::span<const Slot> slots, SimTime now) {
-  struct Shared {
-    double left = 0;    // Bytes per nanosecond.
-    double weight = 0;  // Of those not fixed, per unit of their rate.
-  };
-  std::vector<std::pair<LinkId, Shared>> links;
-  for (const Slot slot : slots) {
-    for (const LinkUse& use : transfers_[slot].uses) links.push_back({use.link, {}});
-  }
-  std::ranges::sort(links, {}, [](const auto& entry) { return entry.first; });
-  links.erase(std::unique(links.begin(), links.end(),
-                          [](const auto& a, const auto& b) { return a.first == b.first; }),
-              links.end());
-  const auto of = [&](LinkId link) -> Shared& {
-    return std::ranges::lower_bound(links, link, {}, [](const auto& e) { return e.first; })->second;
-  };
-  for (auto& [link, shared] : links) shared.left = topology_.capacity(link).value * 1e-9;
-  for (const Slot slot : slots) {
-    const Transfer& transfer = transfers_[slot];
-    for (const LinkUse& use : transfer.uses) of(use.link).weight += use.bytes / transfer.largest;
-  }
-  std::vector<Slot> growing(slots.begin(), slots.end());
+void LinkSharing::fill(SimTime now) {
+  // Those not fixed yet come first.
+  std::span<Member> growing = members_;
   while (!growing.empty()) {
-    double level = std::numeric_limits<double>::infinity();
-    for (const auto& [link, shared] : links) {
-      if (shared.weight > kSameRate) level = std::min(level, shared.left / shared.weight);
-    }
+    const double reached = level();
+    operations_ += growing.size() + tight_.size();
     // Who can take no more than that gets all of it; if nobody is so modest, who is on a full link
     // gets the level.
-    std::vector<Slot> rest;
-    std::vector<std::pair<Slot, double>> fixed;
-    for (const Slot slot : growing) {
-      if (transfers_[slot].full_rate <= level * (1 + kSameRate)) {
-        fixed.emplace_back(slot, transfers_[slot].full_rate);
-      } else {
-        rest.push_back(slot);
-      }
+    const double modest = reached * (1 + kSameRate);
+    auto fixed = std::partition(growing.begin(), growing.end(),
+                                [&](const Member& member) { return member.full_rate > modest; });
+    const bool all_they_want = fixed != growing.end();
+    if (!all_they_want) {
+      fixed = std::partition(growing.begin(), growing.end(),
+                             [&](const Member& member) { return !is_held_up(member, reached); });
     }
-    if (fixed.empty()) {
-      std::erase_if(rest, [&](Slot slot) {
-        const bool full = std::ranges::any_of(transfers_[slot].uses, [&](const LinkUse& use) {
-          const Shared& shared = of(use.link);
-          return shared.left <= level * shared.weight * (1 + kSameRate);
-        });
-        if (full) fixed.emplace_back(slot, level);
-        return full;
-      });
-    }
-    CHECK(!fixed.empty(), "every round fixes a transfer");
-    for (const auto& [slot, rate] : fixed) {
-      const Transfer& transfer = transfers_[slot];
-      for (const LinkUse& use : transfer.uses) {
-        Shared& shared = of(use.link);
-        const double weight = use.bytes / transfer.largest;
-        shared.left = std::max(0.0, shared.left - weight * rate);
-        shared.weight -= weight;
-      }
-      change_speed(slot, rate == transfer.full_rate ? 1 : rate / transfer.full_rate, now);
-    }
-    growing = std::move(rest);
+    CHECK(fixed != growing.end(), "every round fixes a transfer");
+    for (auto member = fixed; member != growing.end(); ++member)
+      fix(*member, all_they_want ? member->full_rate : reached, now);
+    growing = growing.first(static_cast<std::size_t>(fixed - growing.begin()));
   }
+}
+
+// The rate that those who are not fixed yet can reach together.
+double LinkSharing::level() const {
+  double level = std::numeric_limits<double>::infinity();
+  for (const TightLink& link : tight_) {
+    if (link.weight > kSameRate) level = std::min(level, link.left / link.weight);
+  }
+  return level;
+}
+
+// By a link that is full at this level.
+bool LinkSharing::is_held_up(const Member& member, double level) const {
+  for (std::uint32_t i = member.first_use; i < member.end_use; ++i) {
+    const TightLink& link = tight_[uses_[i].link];
+    if (link.left <= level * link.weight * (1 + kSameRate)) return true;
+  }
+  return false;
+}
+
+void LinkSharing::fix(const Member& member, double rate, SimTime now) {
+  for (std::uint32_t i = member.first_use; i < member.end_use; ++i) {
+    TightLink& link = tight_[uses_[i].link];
+    link.left = std::max(0.0, link.left - uses_[i].weight * rate);
+    link.weight -= uses_[i].weight;
+  }
+  operations_ += member.end_use - member.first_use;
+  change_speed(member.slot,
+               rate == member.full_rate ? 1 : rate * transfers_[member.slot].per_full_rate, now);
 }
 
 void LinkSharing::change_speed(Slot slot, double speed, SimTime now) {
   Transfer& transfer = transfers_[slot];
   if (speed < 1) has_slowed_ = true;
   if (transfer.speed == speed) return;
-  if (transfer.speed > 0) {
-    ends_.erase({transfer.end.ns, transfer.name, slot});
-    transfer.remaining -= static_cast<double>((now - transfer.since).ns) * transfer.speed;
-    transfer.remaining = std::max(transfer.remaining, 0.0);
-  }
+  transfer.remaining -= static_cast<double>((now - transfer.since).ns) * transfer.speed;
+  transfer.remaining = std::max(transfer.remaining, 0.0);
   transfer.since = now;
   transfer.speed = speed;
-  const double left = std::max(0.0, std::ceil(transfer.remaining / speed - kRoundingNs));
-  transfer.end = now + SimTime{static_cast<std::int64_t>(left)};
-  ends_.emplace(transfer.end.ns, transfer.name, slot);
+  ends_.set({.time = now + SimTime{rounded_up(transfer.remaining / speed - kRoundingNs)},
+             .name = transfer.name,
+             .slot = slot});
 }
 
 }  // namespace weir

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <limits>
-#include <queue>
 #include <tuple>
 
-#include "base/check.h"
-#include "sim/link_sharing.h"
+#include "sim/activities.h"
+#include "sim/plan_activities.h"
 
 namespace weir {
 namespace {
@@ -100,203 +98,6 @@ class StaticPass {
   std::vector<SimTime> last_arrival_;            // By part of the node at hand.
 };
 
-class EventLoop {
- public:
-  EventLoop(const ValidPlan& plan, const StepCosts& costs, const Topology& topology)
-      : valid_(plan),
-        plan_(plan.plan()),
-        costs_(costs),
-        links_(topology),
-        schedule_(empty_schedule(plan_)) {}
-
-  Schedule run() {
-    prepare();
-    for (std::uint32_t task = 0; task < schedule_.tasks.size(); ++task) {
-      if (missing_[task] == 0) arrive(task, SimTime{});
-    }
-    SimTime now;
-    while (true) {
-      const auto flow_end = links_.next(now);
-      if (events_.empty() && !flow_end) break;
-      if (flow_end && (events_.empty() || flow_end->time < events_.top().time)) {
-        now = flow_end->time;
-        links_.finish(*flow_end);
-        end_flow(flow_end->name, now);
-        continue;
-      }
-      const Event event = events_.top();
-      events_.pop();
-      now = event.time;
-      handle(event);
-    }
-    CHECK(finished_ == schedule_.tasks.size(), "a valid plan runs to its end");
-    return std::move(schedule_);
-  }
-
- private:
-  enum class What : std::uint8_t { task_over, flow_begins };
-  struct Event {
-    SimTime time;
-    What what;
-    std::uint32_t index;  // Of a task or a flow; tasks are in the order of node ids.
-    bool operator>(const Event& other) const {
-      return std::tuple(time, what, index) > std::tuple(other.time, other.what, other.index);
-    }
-  };
-
-  void prepare() {
-    const std::size_t num_tasks = schedule_.tasks.size();
-    missing_.assign(num_tasks, 0);
-    node_of_.resize(num_tasks);
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> edges;
-    first_flow_.reserve(plan_.nodes.size() + 1);
-    std::uint32_t flows = 0;
-    for (std::size_t n = 0; n < plan_.nodes.size(); ++n) {
-      const Node& node = plan_.nodes[n];
-      const std::vector<DeviceId>& members = plan_.at(node.devices);
-      const NodeClass& cost = costs_.of(static_cast<NodeId>(n));
-      first_part_.push_back(static_cast<std::uint32_t>(arrivals_left_.size()));
-      arrivals_left_.insert(arrivals_left_.end(), cost.part_sizes.begin(), cost.part_sizes.end());
-      first_flow_.push_back(flows);
-      flows += static_cast<std::uint32_t>(cost.flows.size());
-      for (std::uint32_t place = 0; place < members.size(); ++place) {
-        const std::uint32_t task = schedule_.first_task[n] + place;
-        node_of_[task] = static_cast<NodeId>(n);
-        for (const ValueId input : node.inputs) {
-          const NodeId producer = valid_.producers()[index_of(input)];
-          if (index_of(producer) == plan_.nodes.size()) continue;
-          const std::uint32_t before =
-              task_on(plan_, schedule_, producer, {node, place, members[place]});
-          if (before != kNoTask) edges.emplace_back(before, task);
-        }
-      }
-    }
-    first_flow_.push_back(flows);
-    flow_node_.resize(flows);
-    for (std::size_t n = 0; n < plan_.nodes.size(); ++n) {
-      for (std::uint32_t f = first_flow_[n]; f < first_flow_[n + 1]; ++f)
-        flow_node_[f] = static_cast<NodeId>(n);
-    }
-    add_queue_edges(edges);
-    std::ranges::sort(edges);
-    first_successor_.assign(num_tasks + 1, 0);
-    for (const auto& [from, to] : edges) {
-      ++first_successor_[from + 1];
-      ++missing_[to];
-      successors_.push_back(to);
-    }
-    for (std::size_t i = 0; i < num_tasks; ++i) first_successor_[i + 1] += first_successor_[i];
-    parts_left_.resize(num_tasks);
-  }
-
-  void add_queue_edges(std::vector<std::pair<std::uint32_t, std::uint32_t>>& edges) const {
-    for (std::size_t d = 0; d < plan_.devices.size(); ++d) {
-      const auto device = static_cast<DeviceId>(d);
-      for (const auto* queue : {&plan_.devices[d].compute, &plan_.devices[d].comm}) {
-        for (std::size_t k = 1; k < queue->size(); ++k)
-          edges.emplace_back(task_at((*queue)[k - 1], device), task_at((*queue)[k], device));
-      }
-    }
-  }
-
-  [[nodiscard]] std::uint32_t task_at(NodeId node, DeviceId device) const {
-    const std::vector<DeviceId>& members = plan_.at(plan_.at(node).devices);
-    const auto place = std::ranges::lower_bound(members, device) - members.begin();
-    return schedule_.first_task[index_of(node)] + static_cast<std::uint32_t>(place);
-  }
-
-  void arrive(std::uint32_t task, SimTime now) {
-    const NodeId id = node_of_[task];
-    const std::uint32_t first = schedule_.first_task[index_of(id)];
-    schedule_.tasks[task].start = now;
-    if (queue_of(plan_.at(id).kind) == Queue::compute) {
-      schedule_.tasks[task].ready = now;
-      events_.push({now + costs_.of(id).tasks[task - first].time, What::task_over, task});
-      return;
-    }
-    const std::uint32_t part = costs_.of(id).part[task - first];
-    if (--arrivals_left_[first_part_[index_of(id)] + part] == 0) begin_part(id, part, now);
-  }
-
-  // A member is done when what it copies to itself and all flows that concern it are.
-  void begin_part(NodeId id, std::uint32_t part, SimTime now) {
-    const NodeClass& cost = costs_.of(id);
-    const std::uint32_t first = schedule_.first_task[index_of(id)];
-    for (std::uint32_t place = 0; place < cost.tasks.size(); ++place) {
-      if (cost.part[place] != part) continue;
-      schedule_.tasks[first + place].ready = now;
-      parts_left_[first + place] = 1;
-    }
-    for (std::uint32_t f = 0; f < cost.flows.size(); ++f) {
-      if (cost.part[cost.flows[f].members[0]] != part) continue;
-      for (const std::uint32_t place : cost.flows[f].members) ++parts_left_[first + place];
-      events_.push({now + cost.flows[f].latency, What::flow_begins, first_flow_[index_of(id)] + f});
-    }
-    for (std::uint32_t place = 0; place < cost.tasks.size(); ++place) {
-      if (cost.part[place] == part)
-        events_.push({now + cost.local[place], What::task_over, first + place});
-    }
-  }
-
-  void handle(const Event& event) {
-    switch (event.what) {
-      case What::task_over:
-        if (queue_of(plan_.at(node_of_[event.index]).kind) == Queue::compute) {
-          finish(event.index, event.time);
-        } else {
-          finish_part(event.index, event.time);
-        }
-        return;
-      case What::flow_begins:
-        break;
-    }
-    const NodeId id = flow_node_[event.index];
-    const Flow& flow = costs_.of(id).flows[event.index - first_flow_[index_of(id)]];
-    if (flow.transfer.ns == 0) {
-      end_flow(event.index, event.time);
-    } else {
-      links_.begin(event.index, flow.uses, flow.transfer, event.time);
-    }
-  }
-
-  void end_flow(std::uint32_t index, SimTime now) {
-    const NodeId id = flow_node_[index];
-    const Flow& flow = costs_.of(id).flows[index - first_flow_[index_of(id)]];
-    for (const std::uint32_t place : flow.members)
-      finish_part(schedule_.first_task[index_of(id)] + place, now);
-  }
-
-  void finish_part(std::uint32_t task, SimTime now) {
-    if (--parts_left_[task] == 0) finish(task, now);
-  }
-
-  void finish(std::uint32_t task, SimTime now) {
-    schedule_.tasks[task].end = now;
-    schedule_.end = std::max(schedule_.end, now);
-    ++finished_;
-    for (std::uint32_t i = first_successor_[task]; i < first_successor_[task + 1]; ++i) {
-      if (--missing_[successors_[i]] == 0) arrive(successors_[i], now);
-    }
-  }
-
-  const ValidPlan& valid_;
-  const Plan& plan_;
-  const StepCosts& costs_;
-  LinkSharing links_;
-  Schedule schedule_;
-  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
-  std::vector<NodeId> node_of_;                 // By task, as the next three.
-  std::vector<std::uint32_t> missing_;          // Predecessors not over yet.
-  std::vector<std::uint32_t> first_successor_;  // Into successors_.
-  std::vector<std::uint32_t> parts_left_;       // Of communications under way.
-  std::vector<std::uint32_t> successors_;
-  std::vector<std::uint32_t> first_part_;  // By node, as first_flow_.
-  std::vector<std::uint32_t> first_flow_;
-  std::vector<std::uint32_t> arrivals_left_;  // By part.
-  std::vector<NodeId> flow_node_;             // By flow.
-  std::size_t finished_ = 0;
-};
-
 }  // namespace
 
 Schedule schedule_statically(const ValidPlan& plan, const StepCosts& costs) {
@@ -346,7 +147,8 @@ bool shares_links(const Plan& plan, const StepCosts& costs, const Topology& topo
 
 Schedule schedule_by_events(const ValidPlan& plan, const StepCosts& costs,
                             const Topology& topology) {
-  return EventLoop(plan, costs, topology).run();
+  const PlanActivities activities = to_activities(plan, costs);
+  return schedule_of(plan, activities, run_by_events(activities.graph, topology.capacities()));
 }
 
 }  // namespace weir

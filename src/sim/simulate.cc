@@ -2,23 +2,29 @@
 
 #include <fmt/format.h>
 
+#include "sim/activities.h"
+#include "sim/plan_activities.h"
 #include "sim/schedule.h"
 #include "sim/step_costs.h"
 
 namespace weir {
 namespace {
 
-Schedule schedule_of(const ValidPlan& plan, const StepCosts& costs, const Topology& topology,
-                     SimulationMethod method, bool& links_shared) {
-  if (method == SimulationMethod::event_loop) {
-    links_shared = shares_links(plan.plan(), costs, topology, schedule_statically(plan, costs));
-    return schedule_by_events(plan, costs, topology);
-  }
-  Schedule schedule = schedule_statically(plan, costs);
-  links_shared = shares_links(plan.plan(), costs, topology, schedule);
-  if (method == SimulationMethod::automatic && links_shared)
-    return schedule_by_events(plan, costs, topology);
-  return schedule;
+bool wants_events(SimulationMethod method, bool links_shared) {
+  return method == SimulationMethod::event_loop ||
+         (method == SimulationMethod::automatic && links_shared);
+}
+
+// With every collective as its messages.
+Result<Schedule> play_messages(const ValidPlan& plan, const StepCosts& costs,
+                               const Machine& machine, const StepLengths& lengths,
+                               const SimulateOptions& options, bool links_shared) {
+  const auto made = to_expanded_activities(plan, costs, machine, lengths, options.collectives);
+  if (!made) return tl::unexpected(made.error());
+  const bool by_events = wants_events(options.method, links_shared || made->flows_meet);
+  return schedule_of(plan, *made,
+                     by_events ? run_by_events(made->graph, machine.topology().capacities())
+                               : run_in_order(made->graph));
 }
 
 std::vector<TaskRecord> records_of(const Plan& plan, const StepCosts& costs,
@@ -109,8 +115,17 @@ Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
   if (!costs) return tl::unexpected(costs.error());
 
   SimulatedStep step;
-  const Schedule schedule =
-      schedule_of(plan, *costs, machine.topology(), options.method, step.links_shared);
+  Schedule schedule = schedule_statically(plan, *costs);
+  step.links_shared = shares_links(plan.plan(), *costs, machine.topology(), schedule);
+  if (options.expand_collectives) {
+    schedule = {};  // Two are not needed at one time.
+    auto played = play_messages(plan, *costs, machine, lengths, options, step.links_shared);
+    if (!played) return tl::unexpected(played.error());
+    schedule = *std::move(played);
+  } else if (wants_events(options.method, step.links_shared)) {
+    schedule = {};
+    schedule = schedule_by_events(plan, *costs, machine.topology());
+  }
   bool prefill = false;
   std::int64_t new_tokens = 0;
   for (const RequestLengths& request : lengths) {

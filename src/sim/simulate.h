@@ -33,6 +33,9 @@ enum class SimulationMethod : std::uint8_t {
 struct SimulateOptions {
   SimulationMethod method = SimulationMethod::automatic;
   CollectiveOptions collectives = {};
+  // Collectives as the messages of their algorithm (sim/expand.h): alone they take the same time
+  // but for rounding, where links are shared each message has its own share.
+  bool expand_collectives = false;
   bool record_tasks = true;
 };
 
@@ -44,7 +47,8 @@ struct SimulatedStep {
 };
 
 // `lengths` must be the plan's requests within its limits. Device i of the plan is device i of the
-// cluster. Fails where the cluster has too few devices, or does not join those that talk.
+// cluster. Fails where the cluster has too few devices, or does not join those that talk, or where
+// expanded messages are more than kMostActivities (sim/activities.h).
 [[nodiscard]] Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
                                              const StepLengths& lengths,
                                              const SimulateOptions& options = {});

@@ -14,7 +14,7 @@
 #include "plan/placement.h"
 #include "plan/transfers.h"
 #include "plan/work.h"
-#include "sim/link_sharing.h"
+#include "sim/activities.h"
 
 namespace weir {
 namespace {
@@ -335,50 +335,21 @@ class CostBuilder {
   void finish_alone(NodeClass& result) const {
     for (std::size_t place = 0; place < result.tasks.size(); ++place)
       result.tasks[place].time = result.local[place];
-    const auto end_flow = [&](std::size_t flow, SimTime at) {
-      for (const std::uint32_t place : result.flows[flow].members)
-        result.tasks[place].time = std::max(result.tasks[place].time, at);
-    };
-    std::vector<std::uint32_t> waiting;
+    const Topology& topology = machine_.topology();
+    ActivityGraph flows;
+    for (const Flow& flow : result.flows) {
+      flows.add(flows.add_work(flow.latency, flow.transfer, flow.uses), {});
+      result.uses_shared_links =
+          result.uses_shared_links || std::ranges::any_of(flow.uses, [&](const LinkUse& use) {
+            return topology.is_shared(use.link);
+          });
+    }
+    const ActivityTimes times = result.flows.size() == 1
+                                    ? run_in_order(flows)
+                                    : run_by_events(flows, topology.capacities());
     for (std::size_t f = 0; f < result.flows.size(); ++f) {
-      const Flow& flow = result.flows[f];
-      for (const LinkUse& use : flow.uses) {
-        result.uses_shared_links =
-            result.uses_shared_links || machine_.topology().is_shared(use.link);
-      }
-      if (flow.transfer.ns == 0) {
-        end_flow(f, flow.latency);
-      } else {
-        waiting.push_back(static_cast<std::uint32_t>(f));
-      }
-    }
-    if (waiting.size() == 1) {
-      const Flow& flow = result.flows[waiting[0]];
-      end_flow(waiting[0], flow.latency + flow.transfer);
-      return;
-    }
-    std::ranges::stable_sort(waiting, {},
-                             [&](std::uint32_t f) { return result.flows[f].latency.ns; });
-    LinkSharing links(machine_.topology());
-    SimTime now;
-    std::size_t begun = 0;
-    while (begun < waiting.size() || !links.empty()) {
-      const auto end = links.next(now);
-      if (begun < waiting.size()) {
-        const Flow& flow = result.flows[waiting[begun]];
-        if (!end || flow.latency <= end->time) {
-          now = flow.latency;
-          while (begun < waiting.size() && result.flows[waiting[begun]].latency == now) {
-            const Flow& other = result.flows[waiting[begun]];
-            links.begin(waiting[begun], other.uses, other.transfer, now);
-            ++begun;
-          }
-          continue;
-        }
-      }
-      now = end->time;
-      end_flow(end->name, now);
-      links.finish(*end);
+      for (const std::uint32_t place : result.flows[f].members)
+        result.tasks[place].time = std::max(result.tasks[place].time, times.ends[f]);
     }
   }
 

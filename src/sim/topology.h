@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ class Topology {
   [[nodiscard]] Result<Route> route(DeviceId from, DeviceId to) const;
   // What a link of a route can carry: its stated rate times what the protocol leaves of it.
   [[nodiscard]] BytesPerSecond capacity(LinkId link) const { return {capacity_[index_of(link)]}; }
+  // By link, bytes per second.
+  [[nodiscard]] std::span<const double> capacities() const { return capacity_; }
   // Whether messages between different pairs of devices can meet on it; other links belong to one
   // device.
   [[nodiscard]] bool is_shared(LinkId link) const { return shared_[index_of(link)]; }

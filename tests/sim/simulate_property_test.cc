@@ -5,80 +5,24 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "base/random.h"
-#include "clusters_for_tests.h"
 #include "plan/transfers.h"
+#include "random_cases.h"
 #include "result/paths.h"
 #include "result/timeline_check.h"
 #include "result/timeline_json.h"
 #include "sim/memory_trace.h"
 #include "sim/simulate.h"
-#include "strategy/strategy.h"
-#include "tests/plan/plans_for_tests.h"
 
 namespace weir {
 namespace {
 
 constexpr std::uint64_t kCases = 60;
 
-struct Case {
-  ValidPlan plan;
-  ClusterSpec cluster;
-  StepLengths lengths;
-};
-
-std::int64_t one_of(Random& random, std::initializer_list<std::int64_t> values) {
-  return values.begin()[random.integer(0, std::ssize(values) - 1)];
-}
-
-ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared) {
-  const std::int64_t per_node = one_of(random, {1, 2, devices});
-  ClusterSpec cluster = round_cluster((devices + per_node - 1) / per_node, per_node);
-  NodeType& node = cluster.node_types[0];
-  node.fabrics[0].latency = Seconds{1e-7 * static_cast<double>(random.integer(0, 50))};
-  node.fabrics[0].bandwidth = BytesPerSecond{1e8 * static_cast<double>(random.integer(1, 100))};
-  if (shared) {
-    node.fabrics[0].shared_bandwidth = node.fabrics[0].bandwidth;
-    node.nics->owner = NicOwner::node;
-    if (random.uniform() < 0.5) {
-      cluster.network.nodes_per_leaf = 1;
-      cluster.network.oversubscription = 2;
-    }
-  }
-  return cluster;
-}
-
-Case random_case(std::uint64_t seed, bool shared) {
-  Random random(seed);
-  const std::int64_t tp = one_of(random, {1, 2, 4});
-  const std::int64_t pp = one_of(random, {1, 2, 3});
-  const std::int64_t requests = random.integer(1, 5);
-  PlanHeader header = tiny_header(tp * pp, random.integer(3, 6), requests);
-  const auto named =
-      make_strategy("tp_pp",
-                    {{"tp", fmt::format("{}", tp)},
-                     {"pp", fmt::format("{}", pp)},
-                     {"microbatches", fmt::format("{}", random.integer(1, requests))}},
-                    header.model);
-  EXPECT_TRUE(named.has_value()) << named.error().message;
-  StepShape shape(static_cast<std::size_t>(requests), {.past_len = 48, .q_len = 16, .max_len = 64});
-  auto plan = validate(lower(header, named->strategy->layouts(shape)));
-  EXPECT_TRUE(plan.has_value()) << join_problems(plan.error());
-  StepLengths lengths;
-  for (std::int64_t r = 0; r < requests; ++r) {
-    const std::int64_t q_len = random.integer(0, 16);
-    lengths.push_back({.q_len = q_len, .kv_len = random.integer(q_len, 64)});
-  }
-  return {.plan = *std::move(plan),
-          .cluster = random_cluster(random, tp * pp, shared),
-          .lengths = std::move(lengths)};
-}
-
-SimulatedStep simulated(const Case& made, SimulationMethod method = SimulationMethod::automatic) {
+SimulatedStep simulated(const RandomCase& made,
+                        SimulationMethod method = SimulationMethod::automatic) {
   SimulateOptions options;
   options.method = method;
   auto step = simulate(made.plan, made.cluster, made.lengths, options);
@@ -87,7 +31,7 @@ SimulatedStep simulated(const Case& made, SimulationMethod method = SimulationMe
 }
 
 // By looking at every value: written by then, and still to be read or being written.
-std::int64_t buffers_in_use(const Case& made, const Timeline& timeline, DeviceId device,
+std::int64_t buffers_in_use(const RandomCase& made, const Timeline& timeline, DeviceId device,
                             SimTime now) {
   const Plan& plan = made.plan.plan();
   std::int64_t bytes = 0;
@@ -113,7 +57,7 @@ class SimulateLaws : public testing::TestWithParam<bool> {};  // Whether links a
 
 TEST_P(SimulateLaws, TimelinesAreSoundRunsOfTheirPlans) {
   for (std::uint64_t seed = 0; seed < kCases; ++seed) {
-    const Case made = random_case(seed, GetParam());
+    const RandomCase made = random_case(seed, GetParam());
     const Timeline timeline = simulated(made).timeline;
     EXPECT_EQ(problems_of(timeline), std::vector<std::string>{}) << "seed " << seed;
     EXPECT_EQ(problems_of(timeline, 0, made.plan.plan(), made.lengths), std::vector<std::string>{})
@@ -123,7 +67,7 @@ TEST_P(SimulateLaws, TimelinesAreSoundRunsOfTheirPlans) {
 
 TEST_P(SimulateLaws, Law5BytesSentAreBytesReceived) {
   for (std::uint64_t seed = 0; seed < kCases; ++seed) {
-    const Case made = random_case(seed, GetParam());
+    const RandomCase made = random_case(seed, GetParam());
     std::vector<std::int64_t> received(made.plan->nodes.size(), 0);
     const SimulatedStep step = simulated(made);
     for (const TaskRecord& task : step.timeline.tasks) {
@@ -139,7 +83,7 @@ TEST_P(SimulateLaws, Law5BytesSentAreBytesReceived) {
 TEST_P(SimulateLaws, Law5MemoryNeverExceedsWhatThePlanComputes) {
   int several = 0;
   for (std::uint64_t seed = 0; seed < 2 * kCases; ++seed) {
-    const Case made = random_case(seed, GetParam());
+    const RandomCase made = random_case(seed, GetParam());
     several += made.plan->microbatches.size() > 1 ? 1 : 0;
     const SimulatedStep step = simulated(made);
     const MemoryTrace trace = trace_memory(step.timeline, 0, made.plan.plan(), made.lengths);
@@ -209,7 +153,7 @@ TEST_P(SimulateLaws, Law5HoldsForEveryStrategy) {
 
 TEST_P(SimulateLaws, Law5MemoryAtEveryInstantIsThatOfTheBuffersInUse) {
   for (std::uint64_t seed = 0; seed < kCases; seed += 5) {
-    const Case made = random_case(seed, GetParam());
+    const RandomCase made = random_case(seed, GetParam());
     const Plan& plan = made.plan.plan();
     const SimulatedStep step = simulated(made);
     const MemoryTrace trace = trace_memory(step.timeline, 0, plan, made.lengths);
@@ -228,7 +172,7 @@ TEST_P(SimulateLaws, Law5MemoryAtEveryInstantIsThatOfTheBuffersInUse) {
 
 TEST_P(SimulateLaws, Law6CriticalPathIsAtMostTheMakespanIsAtMostTheSerialSum) {
   for (std::uint64_t seed = 0; seed < kCases; ++seed) {
-    const Case made = random_case(seed, GetParam());
+    const RandomCase made = random_case(seed, GetParam());
     const auto paths = summarize_paths(simulated(made).timeline, 0, made.plan.plan(), made.lengths);
     ASSERT_TRUE(paths.has_value()) << paths.error().message;
     EXPECT_LE(paths->data_path, paths->critical_path) << "seed " << seed;
@@ -252,7 +196,7 @@ INSTANTIATE_TEST_SUITE_P(SharedLinks, SimulateLaws, testing::Values(true));
 TEST(SimulateMethods, WhereNoLinkIsSharedTheStaticPassGivesTheEventLoopsAnswer) {
   int compared = 0;
   for (std::uint64_t seed = 0; seed < kCases; ++seed) {
-    const Case made = random_case(seed, seed % 2 == 0);
+    const RandomCase made = random_case(seed, seed % 2 == 0);
     const SimulatedStep by_events = simulated(made, SimulationMethod::event_loop);
     if (by_events.links_shared) continue;
     ++compared;
@@ -265,7 +209,7 @@ TEST(SimulateMethods, WhereNoLinkIsSharedTheStaticPassGivesTheEventLoopsAnswer) 
 TEST(SimulateMethods, SharedLinksTakeTimeThatTheStaticPassDoesNotSee) {
   int slower = 0;
   for (std::uint64_t seed = 0; seed < kCases; ++seed) {
-    const Case made = random_case(seed, true);
+    const RandomCase made = random_case(seed, true);
     const SimulatedStep step = simulated(made);
     const SimulatedStep alone = simulated(made, SimulationMethod::static_pass);
     if (!step.links_shared) {

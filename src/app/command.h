@@ -48,6 +48,7 @@ struct CommandEntry {
 [[nodiscard]] std::unique_ptr<Command> make_plan_command();
 [[nodiscard]] std::unique_ptr<Command> make_simulate_command();
 [[nodiscard]] std::unique_ptr<Command> make_accuracy_command();
+[[nodiscard]] std::unique_ptr<Command> make_claims_command();
 [[nodiscard]] std::unique_ptr<Command> make_run_command();
 [[nodiscard]] std::unique_ptr<Command> make_demo_command();
 

@@ -24,6 +24,9 @@ std::span<const CommandEntry> commands() {
       CommandEntry{.name = "accuracy",
                    .summary = "the simulator's models held against measured kernels",
                    .make = make_accuracy_command},
+      CommandEntry{.name = "claims",
+                   .summary = "the source notes' figures, recomputed, with a verdict on each",
+                   .make = make_claims_command},
       CommandEntry{
           .name = "run", .summary = "generate text on this machine", .make = make_run_command},
       CommandEntry{.name = "demo",

@@ -1,0 +1,303 @@
+#include "claims/simulated_setup.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "engine/plan_cache.h"
+#include "sim/generation.h"
+#include "sim/memory_trace.h"
+#include "strategy/pool_policy.h"
+
+namespace weir {
+namespace {
+
+constexpr std::string_view kPool = "attention_pool";
+// A prompt of at least one token.
+Status check_length(std::int64_t seq_len, const Assumptions& assumptions, const ModelSpec& model) {
+  if (seq_len > assumptions.output_len && seq_len <= model.max_position) return {};
+  return invalid_input(
+      fmt::format("found sequences of {} tokens, allowed {}..{}: more than output_len, and what {} "
+                  "is made for",
+                  seq_len, assumptions.output_len + 1, model.max_position, model.name));
+}
+
+std::int64_t number_in(const OptionValues& options, std::string_view name, std::int64_t otherwise) {
+  const auto found = options.find(name);
+  if (found == options.end()) return otherwise;
+  std::int64_t number = otherwise;
+  const std::string& text = found->second;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;  // What is no number is refused when the strategy is made.
+}
+
+// How a pool setup sizes its pool.
+PoolSizing sizing_of(const OptionValues& options) {
+  PoolSizing sizing{.threshold = number_in(options, "threshold", PoolSizing{}.threshold),
+                    .p_max = number_in(options, "pool", PoolSizing{}.p_max)};
+  if (const auto policy = options.find("pool_policy"); policy != options.end()) {
+    const auto* found = std::ranges::find(kPoolPolicies, policy->second);
+    if (found != std::end(kPoolPolicies))
+      sizing.policy = static_cast<PoolPolicy>(found - std::begin(kPoolPolicies));
+  }
+  return sizing;
+}
+
+Result<OptionValues> resolved(const SetupSpec& setup, const Assumptions& assumptions) {
+  OptionValues values;
+  for (const auto& [name, value] : setup.options) {
+    if (value == "=split") {
+      values[name] = assumptions.split;
+    } else if (value == "=microbatches") {
+      values[name] = fmt::format("{}", assumptions.microbatches);
+    } else if (value.starts_with('=')) {
+      return invalid_input(
+          fmt::format("{}: found {}, allowed =split, =microbatches or a value", name, value));
+    } else {
+      values[name] = value;
+    }
+  }
+  return values;
+}
+
+using ClassSeconds = std::array<double, kTimeClasses.size()>;
+
+// One simulated batch.
+class Batch {
+ public:
+  Batch(const Strategy& strategy, PlanHeader header, const Machine& machine,
+        const Assumptions& assumptions, std::int64_t seq_len)
+      : plans_(strategy, std::move(header)),
+        machine_(machine),
+        output_len_(assumptions.output_len),
+        seq_len_(seq_len) {}
+
+  Result<SimulatedRun> run(std::int64_t batch_size) {
+    const GenerationShape shape{.prompt_lens = std::vector<std::int64_t>(
+                                    static_cast<std::size_t>(batch_size), seq_len_ - output_len_),
+                                .output_len = output_len_};
+    const auto prediction = simulate_generation(
+        [this](const StepLengths& lengths) { return plan_of(lengths); }, machine_, shape);
+    if (!prediction) return tl::unexpected(prediction.error());
+    const auto steps = static_cast<double>(output_len_ - 1);
+    SimulatedRun run{.prefill = to_seconds(prediction->timeline.steps[0].end),
+                     .total = to_seconds(prediction->timeline.end)};
+    if (output_len_ > 1) run.decode_step = (run.total - run.prefill) / steps;
+    run.devices.resize(machine_devices());
+    const double last = to_seconds(prediction->last_decode.timeline.end);
+    // Decode steps differ little in where their time goes; the last stands for all.
+    const double decodes = output_len_ > 1 ? steps * run.decode_step / last : 0;
+    add_times(prediction->prefill, 1, run);
+    add_times(prediction->last_decode, decodes, run);
+    if (output_len_ > 1) keep_decode(prediction->last_decode, run);
+    add_memory(prefill_, prediction->prefill, run);
+    if (decode_.plan != nullptr) add_memory(decode_, prediction->last_decode, run);
+    return run;
+  }
+
+ private:
+  struct PlannedStep {
+    const ValidPlan* plan = nullptr;
+    StepLengths lengths;
+  };
+
+  std::size_t machine_devices() const { return plans_.header().devices.size(); }
+
+  Result<const ValidPlan*> plan_of(const StepLengths& lengths) {
+    PlanRequest request;
+    const bool prefill = lengths[0].q_len == lengths[0].kv_len;
+    for (const RequestLengths& one : lengths) {
+      request.shape.push_back(
+          {.past_len = one.kv_len - one.q_len, .q_len = one.q_len, .max_len = seq_len_});
+      request.limits.push_back({.q_len = one.q_len, .kv_len = prefill ? one.kv_len : seq_len_});
+    }
+    auto plan = plans_.find(request);
+    if (plan) {
+      PlannedStep& step = prefill ? prefill_ : decode_;
+      if (step.plan == nullptr || step.lengths[0].kv_len < lengths[0].kv_len)
+        step = {.plan = *plan, .lengths = lengths};
+    }
+    return plan;
+  }
+
+  static void add_times(const SimulatedStep& step, double times, SimulatedRun& run) {
+    const Metrics metrics = compute_metrics(step.timeline);
+    for (std::size_t d = 0; d < run.devices.size(); ++d) {
+      for (std::size_t c = 0; c < kTimeClasses.size(); ++c) {
+        run.devices[d].seconds[c] +=
+            times * to_seconds(metrics.devices[d].breakdown[kTimeClasses[c]]);
+      }
+      run.devices[d].joules += times * step.joules[d];
+    }
+  }
+
+  static void keep_decode(const SimulatedStep& step, SimulatedRun& run) {
+    const Metrics metrics = compute_metrics(step.timeline);
+    for (std::size_t d = 0; d < run.devices.size(); ++d) {
+      for (std::size_t c = 0; c < kTimeClasses.size(); ++c) {
+        run.devices[d].decode_seconds[c] =
+            to_seconds(metrics.devices[d].breakdown[kTimeClasses[c]]);
+      }
+    }
+  }
+
+  // The larger peak of prefill and decode.
+  static void add_memory(const PlannedStep& step, const SimulatedStep& simulated,
+                         SimulatedRun& run) {
+    const MemoryTrace trace = trace_memory(simulated.timeline, 0, step.plan->plan(), step.lengths);
+    for (std::size_t d = 0; d < run.devices.size(); ++d) {
+      const DeviceMemory& peak = trace.peak(static_cast<DeviceId>(d)).memory;
+      DeviceRun& device = run.devices[d];
+      device.is_pool = peak.weights == 0;
+      const double between = static_cast<double>(peak.activations + peak.comm_buffers);
+      device.weights = static_cast<double>(peak.weights);
+      device.kv_cache = std::max(device.kv_cache, static_cast<double>(peak.kv_cache));
+      if (between + static_cast<double>(peak.attention) > device.activations + device.attention) {
+        device.activations = between;
+        device.attention = static_cast<double>(peak.attention);
+      }
+    }
+  }
+
+  PlanCache plans_;
+  const Machine& machine_;
+  std::int64_t output_len_;
+  std::int64_t seq_len_;
+  PlannedStep prefill_;
+  PlannedStep decode_;
+};
+
+// What lies on the line through the runs of two batches.
+class Line {
+ public:
+  Line(std::int64_t first, std::int64_t second, std::int64_t wanted)
+      : beyond_(static_cast<double>(wanted - second) / static_cast<double>(second - first)) {}
+
+  [[nodiscard]] double at(double first, double second) const {
+    return second + beyond_ * (second - first);
+  }
+
+  [[nodiscard]] DeviceRun at(const DeviceRun& first, const DeviceRun& second) const {
+    DeviceRun run{.weights = second.weights,
+                  .kv_cache = at(first.kv_cache, second.kv_cache),
+                  .activations = at(first.activations, second.activations),
+                  .attention = at(first.attention, second.attention),
+                  .joules = at(first.joules, second.joules),
+                  .is_pool = second.is_pool};
+    for (std::size_t c = 0; c < kTimeClasses.size(); ++c) {
+      run.seconds[c] = std::max(0.0, at(first.seconds[c], second.seconds[c]));
+      run.decode_seconds[c] = std::max(0.0, at(first.decode_seconds[c], second.decode_seconds[c]));
+    }
+    return run;
+  }
+
+  [[nodiscard]] SimulatedRun at(const SimulatedRun& first, const SimulatedRun& second) const {
+    SimulatedRun run{.prefill = at(first.prefill, second.prefill),
+                     .decode_step = at(first.decode_step, second.decode_step),
+                     .total = at(first.total, second.total),
+                     .is_drawn = true};
+    for (std::size_t d = 0; d < first.devices.size(); ++d)
+      run.devices.push_back(at(first.devices[d], second.devices[d]));
+    return run;
+  }
+
+ private:
+  double beyond_;
+};
+
+}  // namespace
+
+Result<ClusterSpec> cluster_of(const Assumptions& assumptions, std::int64_t num_devices) {
+  auto cluster = load_cluster(assumptions.cluster);
+  if (!cluster) return invalid_input("cluster: " + cluster.error().message);
+  const auto size = static_cast<std::int64_t>(cluster->devices.size());
+  if (size >= num_devices) return cluster;
+  const std::int64_t nodes = (num_devices + size - 1) / size;
+  auto larger = load_cluster(fmt::format("{}:{}", assumptions.cluster, nodes));
+  if (!larger) return invalid_input("cluster: " + larger.error().message);
+  return larger;
+}
+
+Result<SimulatedSetup> SimulatedSetup::make(ModelSpec model, const SetupSpec& setup,
+                                            const Assumptions& assumptions) {
+  auto options = resolved(setup, assumptions);
+  if (!options) return tl::unexpected(options.error());
+  auto cluster = cluster_of(assumptions, 1);
+  if (!cluster) return tl::unexpected(cluster.error());
+  SimulatedSetup result;
+  result.model_ = std::move(model);
+  result.setup_ = {.strategy = setup.strategy, .options = *std::move(options)};
+  result.assumptions_ = assumptions;
+  result.cluster_ = *std::move(cluster);
+  return result;
+}
+
+const DeviceType& SimulatedSetup::device_type() const { return cluster_.type_of(DeviceId{0}); }
+
+Result<NamedStrategy> SimulatedSetup::strategy_at(std::int64_t seq_len) const {
+  OptionValues options(setup_.options.begin(), setup_.options.end());
+  if (setup_.strategy == kPool) {
+    const PoolSizing sizing = sizing_of(options);
+    // Up to the threshold there would be no pool: what has one below it, as the first note's table,
+    // spills all of a sequence.
+    const std::int64_t prompt = seq_len - assumptions_.output_len;
+    options["pool"] = fmt::format("{}", pool_size(sizing, seq_len));
+    options["pool_policy"] = "fixed";
+    options["threshold"] = fmt::format("{}", prompt > sizing.threshold ? sizing.threshold : 0);
+  }
+  DeviceFacts facts;
+  if (device_type().l2) facts.l2_bytes = device_type().l2->value;
+  if (device_type().l3) facts.l3_bytes = device_type().l3->value;
+  return make_strategy(setup_.strategy, options, model_, facts);
+}
+
+Result<DeviceCount> SimulatedSetup::devices_at(std::int64_t seq_len) const {
+  if (auto status = check_length(seq_len, assumptions_, model_); !status)
+    return tl::unexpected(status.error());
+  const auto strategy = strategy_at(seq_len);
+  if (!strategy) return tl::unexpected(strategy.error());
+  DeviceCount count{.base = strategy->strategy->num_devices()};
+  if (setup_.strategy == kPool) {
+    const OptionValues options(setup_.options.begin(), setup_.options.end());
+    count.pool = pool_size(sizing_of(options), seq_len);
+    count.base -= count.pool;
+  }
+  return count;
+}
+
+Result<SimulatedRun> SimulatedSetup::run(std::int64_t seq_len) const {
+  const auto count = devices_at(seq_len);
+  if (!count) return tl::unexpected(count.error());
+  const auto strategy = strategy_at(seq_len);
+  CHECK(strategy.has_value(), "the strategy has been made before");
+  auto cluster = cluster_of(assumptions_, count->total());
+  if (!cluster) return tl::unexpected(cluster.error());
+  const auto machine = Machine::make(*std::move(cluster));
+  if (!machine) return invalid_input("cluster: " + machine.error().message);
+  PlanHeader header{.model = model_,
+                    .strategy = strategy->label,
+                    .activation_dtype = assumptions_.dtype,
+                    .kv_dtype = assumptions_.dtype,
+                    .limits = {},
+                    .devices = {}};
+  // Without capacities: what does not fit has a time all the same.
+  for (std::int64_t d = 0; d < count->total(); ++d)
+    header.devices.push_back({.name = fmt::format("gpu{}", d), .memory_bytes = {}});
+
+  const std::int64_t wanted = assumptions_.batch_size;
+  const auto run_batch = [&](std::int64_t batch_size) {
+    return Batch(*strategy->strategy, header, *machine, assumptions_, seq_len).run(batch_size);
+  };
+  if (count->pool == 0 || wanted <= kMostPoolRequests) return run_batch(wanted);
+  constexpr std::int64_t kFirst = kMostPoolRequests / 2;
+  const auto first = run_batch(kFirst);
+  if (!first) return first;
+  const auto second = run_batch(kMostPoolRequests);
+  if (!second) return second;
+  return Line(kFirst, kMostPoolRequests, wanted).at(*first, *second);
+}
+
+}  // namespace weir

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <set>
 #include <string>
@@ -37,8 +38,9 @@ std::string computed_cell(const Finding& finding) {
 
 std::string ratio_cell(const Finding& finding) {
   return format_or_undefined(finding.ratio, [](double ratio) {
-    return ratio >= 1000 || ratio < 0.001 ? fmt::format("{:.1e}", ratio)
-                                          : fmt::format("{:.3g}", ratio);
+    const double size = std::abs(ratio);
+    return size >= 1000 || (size > 0 && size < 0.001) ? fmt::format("{:.1e}", ratio)
+                                                      : fmt::format("{:.3g}", ratio);
   });
 }
 
@@ -146,7 +148,6 @@ nlohmann::json note_to_json(const NoteFindings& note) {
   json["assumptions"] = std::move(assumptions);
   json["findings"] = std::move(findings);
   json["verdicts"] = std::move(counts);
-  json["simulated_runs"] = note.simulated_runs;
   return json;
 }
 
@@ -201,8 +202,9 @@ class ClaimsCommand final : public Command {
     if (const auto checked = make_assumptions(overrides, "assumptions"); !checked)
       return tl::unexpected(checked.error());
     std::vector<NoteFindings> findings;
+    RunCache runs;
     for (const Note* note : *selected) {
-      auto one = recompute(*notes, *note, overrides);
+      auto one = recompute(*notes, *note, overrides, runs);
       if (!one) return tl::unexpected(one.error());
       findings.push_back(*std::move(one));
     }

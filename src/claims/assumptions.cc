@@ -16,8 +16,9 @@ namespace {
 
 constexpr std::string_view kTpotReadings[] = {"generation", "decode"};
 constexpr std::string_view kTpotTokens[] = {"request", "batch"};
-constexpr std::string_view kTpsTokens[] = {"all", "output"};
+constexpr std::string_view kTpsTokens[] = {"all", "output", "decode"};
 constexpr std::string_view kFfnKinds[] = {"gated", "plain"};
+constexpr std::string_view kScores[] = {"reduce_scores", "gather_qk"};
 constexpr std::string_view kDTypes[] = {"f32", "bf16", "f16"};
 constexpr std::string_view kSplits[] = {"query_blocks", "balanced_query_blocks", "kv_blocks",
                                         "heads"};
@@ -31,7 +32,7 @@ constexpr std::array kSpecs = {
     AssumptionSpec{.name = "output_len",
                    .help = "tokens generated for each sequence",
                    .default_value = "128",
-                   .min = 1,
+                   .min = 2,
                    .max = 4096},
     AssumptionSpec{.name = "tpot",
                    .help = "time per output token: generation time (prompt included) / output "
@@ -42,10 +43,12 @@ constexpr std::array kSpecs = {
                    .help = "output tokens that it is divided by: of one request, or of the batch",
                    .default_value = "request",
                    .choices = kTpotTokens},
-    AssumptionSpec{.name = "tps_tokens",
-                   .help = "tokens that count as throughput: prompts and output, or output only",
-                   .default_value = "all",
-                   .choices = kTpsTokens},
+    AssumptionSpec{
+        .name = "tps_tokens",
+        .help = "throughput: prompts and output over the generation, output over it, or output "
+                "over the decode steps",
+        .default_value = "all",
+        .choices = kTpsTokens},
     AssumptionSpec{.name = "vocab_size",
                    .help = "rows of the embedding and of the output layer",
                    .default_value = "32000",
@@ -66,6 +69,10 @@ constexpr std::array kSpecs = {
                    .help = "what pool devices share among them (weir strategies)",
                    .default_value = "query_blocks",
                    .choices = kSplits},
+    AssumptionSpec{.name = "scores",
+                   .help = "how scores of heads in slices become complete (weir strategies)",
+                   .default_value = "reduce_scores",
+                   .choices = kScores},
     AssumptionSpec{.name = "microbatches",
                    .help = "parts of the batch in flight in a pipeline",
                    .default_value = "8",
@@ -158,6 +165,7 @@ Result<Assumptions> make_assumptions(const AssumptionValues& values, std::string
                      .dtype = *parse_dtype(read.text("dtype")),
                      .cluster = read.text("cluster"),
                      .split = read.text("split"),
+                     .scores = read.text("scores"),
                      .microbatches = read.number("microbatches"),
                      .unstated_len = read.number("unstated_len")};
 }

@@ -40,7 +40,11 @@ enum class TpotTokens {
   request,  // Of one request: how long a user waits for the next token.
   batch,    // Of all requests together: the inverse of the output throughput.
 };
-enum class TpsTokens { all, output };  // Prompts counted in, or not.
+enum class TpsTokens {
+  all,     // Prompts and output, over the whole generation.
+  output,  // Output over the whole generation.
+  decode,  // Output over the decode steps.
+};
 enum class FfnKind { gated, plain };
 
 // Values by name, as written, of those that differ from the default.
@@ -57,6 +61,7 @@ struct Assumptions {
   DType dtype = DType::bf16;  // Of weights, activations and the KV cache.
   std::string cluster;        // Of the catalogue, without counts, or a cluster file.
   std::string split;          // Of the attention pool.
+  std::string scores;         // Of two-level partitioning.
   std::int64_t microbatches = 8;
   std::int64_t unstated_len = 8192;  // Tokens of each sequence, where a figure comes without it.
 };

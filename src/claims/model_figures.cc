@@ -74,7 +74,10 @@ std::map<std::string, std::optional<double>, std::less<>> device_figures(const C
 
 std::map<std::string, std::int64_t, std::less<>> whole_figures(const ModelSpec& model,
                                                                const Assumptions& assumptions) {
+  const bool every_tpot_is_a_step =
+      assumptions.tpot_tokens == TpotTokens::request && assumptions.tps_tokens != TpsTokens::decode;
   return {{"batch_size", assumptions.batch_size},
+          {"tokens_per_tpot", every_tpot_is_a_step ? assumptions.batch_size : 1},
           {"output_len", assumptions.output_len},
           {"unstated_len", assumptions.unstated_len},
           {"num_layers", model.num_layers},

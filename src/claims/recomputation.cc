@@ -25,12 +25,13 @@ using Run = std::pair<std::string, std::int64_t>;  // Setup and length.
 class Recomputer {
  public:
   Recomputer(const std::vector<Note>& notes, const Note& note, Assumptions assumptions,
-             ModelSpec model, ClusterSpec cluster)
+             ModelSpec model, ClusterSpec cluster, RunCache& runs)
       : notes_(notes),
         note_(note),
         assumptions_(std::move(assumptions)),
         model_(std::move(model)),
-        cluster_(std::move(cluster)) {}
+        cluster_(std::move(cluster)),
+        runs_(runs) {}
 
   Status add_setups() {
     for (const auto& [name, spec] : note_.setups) {
@@ -60,10 +61,6 @@ class Recomputer {
     if (evidence.direction == false) finding.reasons.emplace_back(wrong_direction(claim));
     if (finding.verdict == Verdict::unchecked) finding.reasons.push_back(claim.unchecked);
     return finding;
-  }
-
-  [[nodiscard]] std::int64_t simulated_runs() const {
-    return static_cast<std::int64_t>(runs_.size());
   }
 
  private:
@@ -117,11 +114,7 @@ class Recomputer {
   }
 
   Result<const SimulatedRun*> run_of(const std::string& setup, double length) {
-    const Run key{setup, static_cast<std::int64_t>(std::llround(length))};
-    if (const auto known = runs_.find(key); known != runs_.end()) return &known->second;
-    auto run = setups_.at(setup).run(key.second);
-    if (!run) return tl::unexpected(run.error());
-    return &runs_.emplace(key, *std::move(run)).first->second;
+    return setups_.at(setup).run(static_cast<std::int64_t>(std::llround(length)), runs_);
   }
 
   Result<double> call(Function function, std::span<const Argument> arguments) {
@@ -349,7 +342,7 @@ class Recomputer {
   ModelSpec model_;
   ClusterSpec cluster_;
   std::map<std::string, SimulatedSetup, std::less<>> setups_;
-  std::map<Run, SimulatedRun> runs_;
+  RunCache& runs_;
   std::map<std::string, std::optional<double>> values_;  // By claim.
 };
 
@@ -399,7 +392,7 @@ std::string in_unit(const Unit& unit, ClaimedRange range) {
 }
 
 Result<NoteFindings> recompute(const std::vector<Note>& notes, const Note& note,
-                               const AssumptionValues& overrides) {
+                               const AssumptionValues& overrides, RunCache& runs) {
   AssumptionValues values;
   for (const auto& [name, stated] : note.assumptions) values[name] = stated.value;
   for (const auto& [name, value] : overrides) values[name] = value;
@@ -410,7 +403,7 @@ Result<NoteFindings> recompute(const std::vector<Note>& notes, const Note& note,
   auto cluster = cluster_of(*assumptions, 1);
   if (!cluster) return tl::unexpected(cluster.error());
   Recomputer recomputer(notes, note, *std::move(assumptions), *std::move(model),
-                        *std::move(cluster));
+                        *std::move(cluster), runs);
   if (auto status = recomputer.add_setups(); !status) return tl::unexpected(status.error());
 
   NoteFindings result{.note = &note, .assumptions = made_assumptions(note, overrides)};
@@ -419,7 +412,6 @@ Result<NoteFindings> recompute(const std::vector<Note>& notes, const Note& note,
     if (!finding) return tl::unexpected(finding.error());
     result.findings.push_back(*std::move(finding));
   }
-  result.simulated_runs = recomputer.simulated_runs();
   return result;
 }
 

@@ -38,13 +38,13 @@ struct NoteFindings {
   const Note* note = nullptr;
   std::vector<MadeAssumption> assumptions;  // In the order of assumption_specs().
   std::vector<Finding> findings = {};       // In the order of the claims.
-  std::int64_t simulated_runs = 0;
 };
 
 // `overrides` are assumptions that the user makes instead of the notes'. Other notes' figures are
-// looked up in `notes`, of which `note` is one. Fails on what makes a setup impossible to plan.
+// looked up in `notes`, of which `note` is one; `runs` is shared by all notes. Fails on what makes
+// a setup impossible to plan.
 [[nodiscard]] Result<NoteFindings> recompute(const std::vector<Note>& notes, const Note& note,
-                                             const AssumptionValues& overrides);
+                                             const AssumptionValues& overrides, RunCache& runs);
 
 // 45 ms, 85-90%, 1.34 B: a value in base units as the claim writes it.
 [[nodiscard]] std::string in_unit(const Unit& unit, double value);

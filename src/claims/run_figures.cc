@@ -49,7 +49,7 @@ double in_part(const DeviceRun& device, MemoryPart part) {
     case MemoryPart::attention:
       return device.attention;
     case MemoryPart::total:
-      return device.total_bytes();
+      return device.total_bytes;
   }
   CHECK(false, "unknown part");
 }
@@ -114,6 +114,8 @@ double tpot_of(const RunTimes& times, const RunQuestion& question) {
 }
 
 double tps_of(const RunTimes& times, const RunQuestion& question) {
+  if (question.assumptions.tps_tokens == TpsTokens::decode)
+    return static_cast<double>(question.assumptions.batch_size) / times.decode_step;
   return tokens_of(question) / times.total;
 }
 

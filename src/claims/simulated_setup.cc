@@ -51,11 +51,13 @@ Result<OptionValues> resolved(const SetupSpec& setup, const Assumptions& assumpt
   for (const auto& [name, value] : setup.options) {
     if (value == "=split") {
       values[name] = assumptions.split;
+    } else if (value == "=scores") {
+      values[name] = assumptions.scores;
     } else if (value == "=microbatches") {
       values[name] = fmt::format("{}", assumptions.microbatches);
     } else if (value.starts_with('=')) {
-      return invalid_input(
-          fmt::format("{}: found {}, allowed =split, =microbatches or a value", name, value));
+      return invalid_input(fmt::format(
+          "{}: found {}, allowed =split, =scores, =microbatches or a value", name, value));
     } else {
       values[name] = value;
     }
@@ -144,21 +146,24 @@ class Batch {
     }
   }
 
-  // The larger peak of prefill and decode.
+  // The most of each category over prefill and decode, and the most of all together.
   static void add_memory(const PlannedStep& step, const SimulatedStep& simulated,
                          SimulatedRun& run) {
     const MemoryTrace trace = trace_memory(simulated.timeline, 0, step.plan->plan(), step.lengths);
+    const auto grow = [](double& most, std::int64_t bytes) {
+      most = std::max(most, static_cast<double>(bytes));
+    };
     for (std::size_t d = 0; d < run.devices.size(); ++d) {
-      const DeviceMemory& peak = trace.peak(static_cast<DeviceId>(d)).memory;
       DeviceRun& device = run.devices[d];
-      device.is_pool = peak.weights == 0;
-      const double between = static_cast<double>(peak.activations + peak.comm_buffers);
-      device.weights = static_cast<double>(peak.weights);
-      device.kv_cache = std::max(device.kv_cache, static_cast<double>(peak.kv_cache));
-      if (between + static_cast<double>(peak.attention) > device.activations + device.attention) {
-        device.activations = between;
-        device.attention = static_cast<double>(peak.attention);
+      for (const MemorySample& sample : trace.devices[d]) {
+        const DeviceMemory& memory = sample.memory;
+        grow(device.weights, memory.weights);
+        grow(device.kv_cache, memory.kv_cache);
+        grow(device.activations, memory.activations + memory.comm_buffers);
+        grow(device.attention, memory.attention);
+        grow(device.total_bytes, memory.total());
       }
+      device.is_pool = device.weights == 0;
     }
   }
 
@@ -185,6 +190,7 @@ class Line {
                   .kv_cache = at(first.kv_cache, second.kv_cache),
                   .activations = at(first.activations, second.activations),
                   .attention = at(first.attention, second.attention),
+                  .total_bytes = at(first.total_bytes, second.total_bytes),
                   .joules = at(first.joules, second.joules),
                   .is_pool = second.is_pool};
     for (std::size_t c = 0; c < kTimeClasses.size(); ++c) {
@@ -268,30 +274,42 @@ Result<DeviceCount> SimulatedSetup::devices_at(std::int64_t seq_len) const {
   return count;
 }
 
-Result<SimulatedRun> SimulatedSetup::run(std::int64_t seq_len) const {
+Result<const SimulatedRun*> SimulatedSetup::run(std::int64_t seq_len, RunCache& cache) const {
   const auto count = devices_at(seq_len);
   if (!count) return tl::unexpected(count.error());
   const auto strategy = strategy_at(seq_len);
   CHECK(strategy.has_value(), "the strategy has been made before");
-  auto cluster = cluster_of(assumptions_, count->total());
+  const std::string key =
+      fmt::format("{} {} {} {}: {} x {} with {} on {}: {}", model_.name, model_.gated_ffn,
+                  model_.vocab_size, to_string(assumptions_.dtype), assumptions_.batch_size,
+                  seq_len, assumptions_.output_len, assumptions_.cluster, strategy->label);
+  if (const auto known = cache.find(key); known != cache.end()) return &known->second;
+  auto run = simulate(seq_len, *count, *strategy);
+  if (!run) return tl::unexpected(run.error());
+  return &cache.emplace(key, *std::move(run)).first->second;
+}
+
+Result<SimulatedRun> SimulatedSetup::simulate(std::int64_t seq_len, const DeviceCount& count,
+                                              const NamedStrategy& strategy) const {
+  auto cluster = cluster_of(assumptions_, count.total());
   if (!cluster) return tl::unexpected(cluster.error());
   const auto machine = Machine::make(*std::move(cluster));
   if (!machine) return invalid_input("cluster: " + machine.error().message);
   PlanHeader header{.model = model_,
-                    .strategy = strategy->label,
+                    .strategy = strategy.label,
                     .activation_dtype = assumptions_.dtype,
                     .kv_dtype = assumptions_.dtype,
                     .limits = {},
                     .devices = {}};
   // Without capacities: what does not fit has a time all the same.
-  for (std::int64_t d = 0; d < count->total(); ++d)
+  for (std::int64_t d = 0; d < count.total(); ++d)
     header.devices.push_back({.name = fmt::format("gpu{}", d), .memory_bytes = {}});
 
   const std::int64_t wanted = assumptions_.batch_size;
   const auto run_batch = [&](std::int64_t batch_size) {
-    return Batch(*strategy->strategy, header, *machine, assumptions_, seq_len).run(batch_size);
+    return Batch(*strategy.strategy, header, *machine, assumptions_, seq_len).run(batch_size);
   };
-  if (count->pool == 0 || wanted <= kMostPoolRequests) return run_batch(wanted);
+  if (count.pool == 0 || wanted <= kMostPoolRequests) return run_batch(wanted);
   constexpr std::int64_t kFirst = kMostPoolRequests / 2;
   const auto first = run_batch(kFirst);
   if (!first) return first;

@@ -27,19 +27,19 @@ namespace weir {
 // Batches up to this size are simulated as they are. A pool exchanges messages per sequence and
 // device, so larger ones are drawn from two smaller: all costs grow on a line with the batch, which
 // a test holds against the whole batch.
-inline constexpr std::int64_t kMostPoolRequests = 128;
+inline constexpr std::int64_t kMostPoolRequests = 64;
 
 struct DeviceRun {
   std::array<double, kTimeClasses.size()> seconds{};         // By TimeClass, over the generation.
   std::array<double, kTimeClasses.size()> decode_seconds{};  // In the last decode step.
-  double weights = 0;                                        // Bytes at the end of the generation:
+  // The most bytes of each category at any instant; they need not fall together.
+  double weights = 0;
   double kv_cache = 0;
   double activations = 0;  // With communication buffers,
   double attention = 0;    // without these.
+  double total_bytes = 0;  // The most at one instant.
   double joules = 0;
   bool is_pool = false;  // Has no weights.
-
-  [[nodiscard]] double total_bytes() const { return weights + kv_cache + activations + attention; }
 };
 
 // Of a whole batch, times in seconds.
@@ -59,6 +59,9 @@ struct DeviceCount {
   [[nodiscard]] std::int64_t total() const { return base + pool; }
 };
 
+// By model, assumptions, strategy and length.
+using RunCache = std::map<std::string, SimulatedRun, std::less<>>;
+
 class SimulatedSetup {
  public:
   // Fails where the strategy refuses an option, as it would on the command line.
@@ -67,12 +70,15 @@ class SimulatedSetup {
 
   // `seq_len` counts prompt and output.
   [[nodiscard]] Result<DeviceCount> devices_at(std::int64_t seq_len) const;
-  [[nodiscard]] Result<SimulatedRun> run(std::int64_t seq_len) const;
+  // Simulated once for all setups that come to the same: the cache must outlive the result.
+  [[nodiscard]] Result<const SimulatedRun*> run(std::int64_t seq_len, RunCache& cache) const;
   [[nodiscard]] const DeviceType& device_type() const;
 
  private:
   SimulatedSetup() = default;
   [[nodiscard]] Result<NamedStrategy> strategy_at(std::int64_t seq_len) const;
+  [[nodiscard]] Result<SimulatedRun> simulate(std::int64_t seq_len, const DeviceCount& count,
+                                              const NamedStrategy& strategy) const;
 
   ModelSpec model_;
   SetupSpec setup_;

@@ -91,11 +91,11 @@ inline constexpr std::array<std::string_view, 10> kModelParts = {
     "ffn_down", "ffn_layer", "layer", "lm_head"};
 
 // Names that have a value in every note.
-inline constexpr std::array<std::string_view, 17> kNames = {
-    "batch_size",        "output_len",      "unstated_len", "num_layers",     "hidden_size",
-    "intermediate_size", "num_heads",       "head_dim",     "vocab_size",     "dtype_bytes",
-    "device_memory",     "l2_bytes",        "max_watts",    "link_bandwidth", "nic_bandwidth",
-    "peak_flops",        "memory_bandwidth"};
+inline constexpr std::array<std::string_view, 18> kNames = {
+    "tokens_per_tpot", "batch_size",        "output_len",      "unstated_len", "num_layers",
+    "hidden_size",     "intermediate_size", "num_heads",       "head_dim",     "vocab_size",
+    "dtype_bytes",     "device_memory",     "l2_bytes",        "max_watts",    "link_bandwidth",
+    "nic_bandwidth",   "peak_flops",        "memory_bandwidth"};
 
 // Whether `setups`, the row's `names` and the words above are enough to evaluate it, figures aside.
 [[nodiscard]] Status check_words(const Expression& expression,

@@ -79,6 +79,11 @@ class NoteReader {
     return name;
   }
 
+  static std::string taken(const std::string& path, std::string_view name) {
+    return fmt::format("{}: found the name \"{}\", allowed a-z, 0-9 and _ that mean nothing else",
+                       path, name);
+  }
+
   void read_assumptions(const nlohmann::json& json) {
     if (!json.is_object()) {
       problems_.emplace_back("note.assumptions: allowed an object");
@@ -116,6 +121,7 @@ class NoteReader {
       for (const auto& [option, ignored] : values.items())
         setup.options[option] = text_or_number(options, option);
       reader.refuse_unknown_keys();
+      if (!is_free_name(name)) problems_.push_back(taken("note.setups", name));
       note_.setups[name] = std::move(setup);
       setup_names_.insert(name);
     }
@@ -143,7 +149,9 @@ class NoteReader {
   }
 
   void read_rows(ObjectReader& reader, const std::string& table, const std::string& title) {
-    const std::string variable = plain_name(reader, "row");
+    const std::string variable = reader.string("row");
+    if (!is_free_name(variable) || is_word(variable) || setup_names_.contains(variable))
+      problems_.push_back(taken(reader.path() + ".row", variable));
     std::vector<Claim> columns;
     for (ObjectReader& column : reader.objects("columns")) {
       columns.push_back(read_claim(column, table, title, {variable}));
@@ -240,9 +248,8 @@ class NoteReader {
   void add(Claim claim) {
     if (!ids_.insert(claim.id()).second)
       problems_.push_back(fmt::format("note.tables: found {} twice, allowed once", claim.id()));
-    if (note_.claims.size() == kMaxClaims) {
-      problems_.push_back(fmt::format("note.tables: allowed {} figures", kMaxClaims));
-    }
+    if (ids_.size() == kMaxClaims + 1)
+      problems_.push_back(fmt::format("note.tables: found more than {} figures", kMaxClaims));
     if (note_.claims.size() < kMaxClaims) note_.claims.push_back(std::move(claim));
   }
 

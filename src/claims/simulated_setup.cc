@@ -65,7 +65,13 @@ Result<OptionValues> resolved(const SetupSpec& setup, const Assumptions& assumpt
   return values;
 }
 
-using ClassSeconds = std::array<double, kTimeClasses.size()>;
+DeviceFacts facts_of(const ClusterSpec& cluster) {
+  const DeviceType& type = cluster.type_of(DeviceId{0});
+  DeviceFacts facts;
+  if (type.l2) facts.l2_bytes = type.l2->value;
+  if (type.l3) facts.l3_bytes = type.l3->value;
+  return facts;
+}
 
 // One simulated batch.
 class Batch {
@@ -233,6 +239,11 @@ Result<SimulatedSetup> SimulatedSetup::make(ModelSpec model, const SetupSpec& se
   if (!options) return tl::unexpected(options.error());
   auto cluster = cluster_of(assumptions, 1);
   if (!cluster) return tl::unexpected(cluster.error());
+  // What is wrong with an option is said before the pool's are replaced by its size at a length.
+  if (const auto strategy = make_strategy(setup.strategy, *options, model, facts_of(*cluster));
+      !strategy) {
+    return tl::unexpected(strategy.error());
+  }
   SimulatedSetup result;
   result.model_ = std::move(model);
   result.setup_ = {.strategy = setup.strategy, .options = *std::move(options)};
@@ -254,10 +265,7 @@ Result<NamedStrategy> SimulatedSetup::strategy_at(std::int64_t seq_len) const {
     options["pool_policy"] = "fixed";
     options["threshold"] = fmt::format("{}", prompt > sizing.threshold ? sizing.threshold : 0);
   }
-  DeviceFacts facts;
-  if (device_type().l2) facts.l2_bytes = device_type().l2->value;
-  if (device_type().l3) facts.l3_bytes = device_type().l3->value;
-  return make_strategy(setup_.strategy, options, model_, facts);
+  return make_strategy(setup_.strategy, options, model_, facts_of(cluster_));
 }
 
 Result<DeviceCount> SimulatedSetup::devices_at(std::int64_t seq_len) const {

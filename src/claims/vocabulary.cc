@@ -148,4 +148,10 @@ bool is_word(std::string_view name) {
          contains(kMemoryParts, name) || contains(kModelParts, name);
 }
 
+bool is_free_name(std::string_view name) {
+  const auto parsed = parse_expression(name);
+  return parsed && parsed->kind == Expression::Kind::name && parsed->name == name &&
+         !contains(kNames, name);
+}
+
 }  // namespace weir

@@ -104,5 +104,8 @@ inline constexpr std::array<std::string_view, 18> kNames = {
 
 // Whether a bare name in a call stands for itself in some function.
 [[nodiscard]] bool is_word(std::string_view name);
+// Whether a note may give this name to a setup: a-z, 0-9 and _, a letter first, and no value of
+// its own. The variable of its rows must be neither a word nor a setup as well.
+[[nodiscard]] bool is_free_name(std::string_view name);
 
 }  // namespace weir

@@ -72,7 +72,8 @@ struct Claim {
 
 struct SetupSpec {
   std::string strategy;
-  // An option's value "=name" is the assumption of that name.
+  // "=split", "=scores" and "=microbatches" are the assumptions of those names, "=one_layer_kib" a
+  // cache that holds one layer and not two.
   std::map<std::string, std::string, std::less<>> options;
 };
 

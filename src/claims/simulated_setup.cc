@@ -10,6 +10,7 @@
 #include "engine/plan_cache.h"
 #include "sim/generation.h"
 #include "sim/memory_trace.h"
+#include "spec/sizes.h"
 #include "strategy/pool_policy.h"
 
 namespace weir {
@@ -46,7 +47,8 @@ PoolSizing sizing_of(const OptionValues& options) {
   return sizing;
 }
 
-Result<OptionValues> resolved(const SetupSpec& setup, const Assumptions& assumptions) {
+Result<OptionValues> resolved(const SetupSpec& setup, const Assumptions& assumptions,
+                              const ModelSpec& model) {
   OptionValues values;
   for (const auto& [name, value] : setup.options) {
     if (value == "=split") {
@@ -55,9 +57,15 @@ Result<OptionValues> resolved(const SetupSpec& setup, const Assumptions& assumpt
       values[name] = assumptions.scores;
     } else if (value == "=microbatches") {
       values[name] = fmt::format("{}", assumptions.microbatches);
+    } else if (value == "=one_layer_kib") {
+      // Room for a layer and its activations, not for two layers.
+      constexpr std::int64_t kBytesPerKib = 1024;
+      const std::int64_t layer = layer_weight_bytes(model, assumptions.dtype).value;
+      values[name] = fmt::format("{}", layer * 3 / 2 / kBytesPerKib);
     } else if (value.starts_with('=')) {
       return invalid_input(fmt::format(
-          "{}: found {}, allowed =split, =scores, =microbatches or a value", name, value));
+          "{}: found {}, allowed =split, =scores, =microbatches, =one_layer_kib or a value", name,
+          value));
     } else {
       values[name] = value;
     }
@@ -235,7 +243,7 @@ Result<ClusterSpec> cluster_of(const Assumptions& assumptions, std::int64_t num_
 
 Result<SimulatedSetup> SimulatedSetup::make(ModelSpec model, const SetupSpec& setup,
                                             const Assumptions& assumptions) {
-  auto options = resolved(setup, assumptions);
+  auto options = resolved(setup, assumptions, model);
   if (!options) return tl::unexpected(options.error());
   auto cluster = cluster_of(assumptions, 1);
   if (!cluster) return tl::unexpected(cluster.error());

@@ -202,8 +202,6 @@ class Recomputer {
     return size;
   }
 
-  // --- What speaks for and against a figure ---
-
   Status add_limits(const Claim& claim, Evidence& evidence) {
     for (const Limit& limit : claim.limits) {
       const auto value = evaluate(limit.value, scope_of(claim));

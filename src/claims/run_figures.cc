@@ -9,13 +9,13 @@
 namespace weir {
 namespace {
 
-using Seconds7 = std::array<double, kTimeClasses.size()>;
+using ClassSeconds = std::array<double, kTimeClasses.size()>;
 
-double in_class(const Seconds7& seconds, TimeClass time_class) {
+double in_class(const ClassSeconds& seconds, TimeClass time_class) {
   return seconds[static_cast<std::size_t>(time_class)];
 }
 
-double in_share(const Seconds7& seconds, TimeShare share) {
+double in_share(const ClassSeconds& seconds, TimeShare share) {
   const auto of = [&](TimeClass one) { return in_class(seconds, one); };
   switch (share) {
     case TimeShare::attention:

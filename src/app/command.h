@@ -50,6 +50,7 @@ struct CommandEntry {
 [[nodiscard]] std::unique_ptr<Command> make_accuracy_command();
 [[nodiscard]] std::unique_ptr<Command> make_calibrate_command();
 [[nodiscard]] std::unique_ptr<Command> make_bench_command();
+[[nodiscard]] std::unique_ptr<Command> make_claims_command();
 [[nodiscard]] std::unique_ptr<Command> make_run_command();
 [[nodiscard]] std::unique_ptr<Command> make_demo_command();
 

@@ -30,6 +30,9 @@ std::span<const CommandEntry> commands() {
       CommandEntry{.name = "bench",
                    .summary = "strategies run for real, measured beside predicted",
                    .make = make_bench_command},
+      CommandEntry{.name = "claims",
+                   .summary = "the source notes' figures, recomputed, with a verdict on each",
+                   .make = make_claims_command},
       CommandEntry{
           .name = "run", .summary = "generate text on this machine", .make = make_run_command},
       CommandEntry{.name = "demo",

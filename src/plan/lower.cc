@@ -76,8 +76,11 @@ class Lowering {
     for (std::size_t i = 0; i < chains_.size(); ++i) intern_layouts(static_cast<std::int32_t>(i));
   }
 
-  Plan run() {
+  PhasedPlan run() {
+    std::vector<std::uint32_t> first_node;
+    first_node.reserve(layouts_.order.size() + 1);
     for (const Phase& phase : layouts_.order) {
+      first_node.push_back(static_cast<std::uint32_t>(plan_.nodes.size()));
       microbatch_ = phase.microbatch;
       layer_ = phase.layer;
       switch (phase.part) {
@@ -100,7 +103,8 @@ class Lowering {
           break;
       }
     }
-    return std::move(plan_);
+    first_node.push_back(static_cast<std::uint32_t>(plan_.nodes.size()));
+    return {.plan = std::move(plan_), .first_node = std::move(first_node)};
   }
 
  private:
@@ -547,6 +551,10 @@ std::size_t hash_of(const StepLayouts& layouts) {
 }
 
 Plan lower(const PlanHeader& header, const StepLayouts& layouts) {
+  return lower_by_phases(header, layouts).plan;
+}
+
+PhasedPlan lower_by_phases(const PlanHeader& header, const StepLayouts& layouts) {
   check_order(layouts, header.model.num_layers);
   return Lowering(header, layouts).run();
 }

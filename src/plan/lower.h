@@ -113,4 +113,13 @@ struct PlanHeader {
 // permutation is a bug here.
 [[nodiscard]] Plan lower(const PlanHeader& header, const StepLayouts& layouts);
 
+// A plan that remembers its phases: order[i] became nodes [first_node[i], first_node[i + 1]). What
+// a phase becomes depends on its part, on the layouts of its layer and, for the first part of a
+// layer, of the layer before; the logits come with the last layer.
+struct PhasedPlan {
+  Plan plan;
+  std::vector<std::uint32_t> first_node;  // One more than phases.
+};
+[[nodiscard]] PhasedPlan lower_by_phases(const PlanHeader& header, const StepLayouts& layouts);
+
 }  // namespace weir

@@ -40,10 +40,12 @@ std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
 
 class Liveness {
  public:
-  Liveness(const Plan& plan, const StepLengths& lengths, std::span<const NodeId> order)
+  Liveness(const Plan& plan, const StepLengths& lengths, std::span<const NodeId> order,
+           std::span<const std::int64_t> layer_repeats)
       : plan_(plan),
         lengths_(lengths),
         order_(order),
+        layer_repeats_(layer_repeats),
         current_(plan.devices.size()),
         peak_(plan.devices.size()) {}
 
@@ -103,14 +105,16 @@ class Liveness {
   }
 
   std::vector<DeviceMemory> finished() {
-    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_);
+    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_, layer_repeats_);
     for (std::size_t device = 0; device < peak_.size(); ++device)
       peak_[device].weights = weights[device];
     for (const Node& node : plan_.nodes) {
       if (!writes_state(node.kind)) continue;
+      const std::int64_t count =
+          layer_repeats_.empty() ? 1 : layer_repeats_[static_cast<std::size_t>(node.layer)];
       for (const ValueId cache : node.outputs) {
         for (const DeviceBytes& entry : bytes(cache)) {
-          peak_[index_of(entry.device)].kv_cache += entry.bytes;
+          peak_[index_of(entry.device)].kv_cache += count * entry.bytes;
         }
       }
     }
@@ -120,6 +124,7 @@ class Liveness {
   const Plan& plan_;
   const StepLengths& lengths_;
   std::span<const NodeId> order_;
+  std::span<const std::int64_t> layer_repeats_;
   std::vector<DeviceMemory> current_;
   std::vector<DeviceMemory> peak_;
   std::vector<OpKind> producer_;
@@ -137,8 +142,9 @@ std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId value,
 }
 
 std::vector<DeviceMemory> memory_by_device(const Plan& plan, const StepLengths& lengths,
-                                           std::span<const NodeId> order) {
-  return Liveness(plan, lengths, order).run();
+                                           std::span<const NodeId> order,
+                                           std::span<const std::int64_t> layer_repeats) {
+  return Liveness(plan, lengths, order, layer_repeats).run();
 }
 
 }  // namespace weir

@@ -29,9 +29,10 @@ struct DeviceMemory {
                                                               const StepLengths& lengths);
 
 // `order` is a topological order of the nodes; a buffer lives from its node to its last reader in
-// that order.
-[[nodiscard]] std::vector<DeviceMemory> memory_by_device(const Plan& plan,
-                                                         const StepLengths& lengths,
-                                                         std::span<const NodeId> order);
+// that order. `layer_repeats`: of each of the plan's layers, how many like it weights and caches
+// are counted for; empty: one.
+[[nodiscard]] std::vector<DeviceMemory> memory_by_device(
+    const Plan& plan, const StepLengths& lengths, std::span<const NodeId> order,
+    std::span<const std::int64_t> layer_repeats = {});
 
 }  // namespace weir

@@ -249,7 +249,8 @@ std::int32_t weight_layer(const Node& node) {
 
 }  // namespace
 
-std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan) {
+std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan,
+                                                 std::span<const std::int64_t> layer_repeats) {
   // Layers whose nodes have the same layouts hold the same bytes, so each distinct layer is looked
   // at once.
   using Signature = std::vector<std::pair<OpKind, LayoutId>>;
@@ -269,8 +270,10 @@ std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan) {
     }
     const auto [place, added] = known.try_emplace(std::move(signature));
     if (added) place->second = layer_weight_bytes(plan, nodes);
+    const bool repeated = layer >= 0 && !layer_repeats.empty();
+    const std::int64_t count = repeated ? layer_repeats[static_cast<std::size_t>(layer)] : 1;
     for (std::size_t device = 0; device < bytes.size(); ++device)
-      bytes[device] += place->second[device];
+      bytes[device] += count * place->second[device];
   }
   return bytes;
 }

@@ -24,7 +24,8 @@ constexpr std::size_t kMostNamedInCycle = 12;
 // The checks, each assuming that the earlier ones found nothing.
 class Validator {
  public:
-  explicit Validator(const Plan& plan) : plan_(plan) {}
+  Validator(const Plan& plan, std::span<const std::int64_t> layer_repeats)
+      : plan_(plan), layer_repeats_(layer_repeats) {}
 
   std::vector<std::string> problems;
   std::vector<NodeId> producers;
@@ -470,7 +471,7 @@ class Validator {
   }
 
   void check_memory() {
-    memory = memory_by_device(plan_, plan_.limits, order);
+    memory = memory_by_device(plan_, plan_.limits, order, layer_repeats_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const auto capacity = plan_.devices[i].memory_bytes;
       if (!capacity || memory[i].total() <= *capacity) continue;
@@ -484,13 +485,15 @@ class Validator {
   }
 
   const Plan& plan_;
+  std::span<const std::int64_t> layer_repeats_;
   std::map<OpKind, std::vector<OpSignature>> signatures_;
 };
 
 }  // namespace
 
-tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan) {
-  Validator validator(plan);
+tl::expected<ValidPlan, std::vector<std::string>> validate(
+    Plan plan, std::span<const std::int64_t> layer_repeats) {
+  Validator validator(plan, layer_repeats);
   if (!validator.run()) return tl::unexpected(std::move(validator.problems));
   return ValidPlan({.plan = std::move(plan),
                     .order = std::move(validator.order),

@@ -30,15 +30,17 @@ bool is_point_to_point(OpKind kind) { return kind == OpKind::copy || kind == OpK
 class CostBuilder {
  public:
   CostBuilder(const ValidPlan& plan, const Machine& machine, const StepLengths& lengths,
-              const CollectiveOptions& options)
+              const CollectiveOptions& options, std::span<const std::int64_t> layer_repeats)
       : plan_(plan.plan()), machine_(machine), lengths_(lengths), options_(options) {
-    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_);
-    std::vector<std::int64_t> streamed = weights;
+    std::vector<std::int64_t> streamed;
+    for (const DeviceMemory& memory : plan.memory()) streamed.push_back(memory.weights);
     for (const Node& node : plan_.nodes) {
       if (!writes_state(node.kind)) continue;
+      const std::int64_t count =
+          layer_repeats.empty() ? 1 : layer_repeats[static_cast<std::size_t>(node.layer)];
       for (const ValueId output : node.outputs) {
         const std::vector<std::int64_t>& cache = value_bytes(output);
-        for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += cache[d];
+        for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += count * cache[d];
       }
     }
     for (std::size_t d = 0; d < streamed.size(); ++d) {
@@ -383,9 +385,10 @@ std::vector<CollectiveShape> collectives_of(const Plan& plan, NodeId id,
 }
 
 Result<StepCosts> StepCosts::make(const ValidPlan& plan, const Machine& machine,
-                                  const StepLengths& lengths, const CollectiveOptions& options) {
+                                  const StepLengths& lengths, const CollectiveOptions& options,
+                                  std::span<const std::int64_t> layer_repeats) {
   StepCosts costs;
-  CostBuilder builder(plan, machine, lengths, options);
+  CostBuilder builder(plan, machine, lengths, options, layer_repeats);
   std::map<ClassKey, std::uint32_t> known;
   costs.class_of_.reserve(plan->nodes.size());
   for (std::size_t n = 0; n < plan->nodes.size(); ++n) {

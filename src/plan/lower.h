@@ -5,6 +5,7 @@
 // layout than it is in, the redistribution. The one lowering for all strategies.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -120,6 +121,10 @@ struct PhasedPlan {
   Plan plan;
   std::vector<std::uint32_t> first_node;  // One more than phases.
 };
-[[nodiscard]] PhasedPlan lower_by_phases(const PlanHeader& header, const StepLayouts& layouts);
+// Of a model that has some of the layers only: the plan's layer i is layer layers[i] of `layouts`,
+// and `order` stands for theirs. The header's model has as many.
+[[nodiscard]] PhasedPlan lower_layers(const PlanHeader& header, const StepLayouts& layouts,
+                                      std::span<const std::uint32_t> layers,
+                                      std::span<const Phase> order);
 
 }  // namespace weir

@@ -25,9 +25,11 @@ std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
     std::int64_t elements = 0;
     std::int64_t rows = 0;
     const Interval requests = requests_of(buffer.box, plan.batch_size());
+    ResolvedBox box;
     for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const ResolvedBox box =
-          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
+      const auto r = static_cast<std::size_t>(request);
+      const bool as_before = request > requests.begin && lengths[r] == lengths[r - 1];
+      if (!as_before) box = resolve(buffer.box, shape, request, lengths[r]);
       elements += box.elements();
       rows += box.token.size() * box.head.size();
     }
@@ -47,7 +49,8 @@ class Liveness {
         order_(order),
         layer_repeats_(layer_repeats),
         current_(plan.devices.size()),
-        peak_(plan.devices.size()) {}
+        peak_(plan.devices.size()),
+        of_value_(plan.values.size(), nullptr) {}
 
   std::vector<DeviceMemory> run() {
     std::vector<std::uint32_t> readers_left(plan_.values.size(), 0);
@@ -67,10 +70,13 @@ class Liveness {
 
  private:
   const std::vector<DeviceBytes>& bytes(ValueId id) {
+    const std::vector<DeviceBytes>*& found = of_value_[index_of(id)];
+    if (found != nullptr) return *found;
     const Value& value = plan_.at(id);
     const auto [place, added] = known_.try_emplace({value.layout, value.role, value.microbatch});
     if (added) place->second = bytes_of(plan_, value, lengths_);
-    return place->second;
+    found = &place->second;
+    return *found;
   }
 
   void change(const Node& node, ValueId id, std::int64_t sign) {
@@ -129,6 +135,7 @@ class Liveness {
   std::vector<DeviceMemory> peak_;
   std::vector<OpKind> producer_;
   std::map<std::tuple<LayoutId, Role, std::int32_t>, std::vector<DeviceBytes>> known_;
+  std::vector<const std::vector<DeviceBytes>*> of_value_;
 };
 
 }  // namespace

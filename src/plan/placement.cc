@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 namespace weir {
@@ -14,7 +16,9 @@ struct Part {
 
 class SliceList {
  public:
-  SliceList(const ModelSpec& model, std::int32_t layer) : model_(model), layer_(layer) {}
+  SliceList(const ModelSpec& model, std::int32_t layer) : model_(model), layer_(layer) {
+    slices_.reserve(2);  // A matrix and its bias.
+  }
 
   void matrix(WeightKind kind, Part rows, Part cols) {
     slices_.push_back({.kind = kind,
@@ -202,12 +206,53 @@ void append_rectangles(const WeightSlice& slice, std::int64_t row_head_dim,
 
 using Rectangles = std::vector<std::pair<Interval, Interval>>;
 
+// What the devices hold of each weight: one rectangle, as nearly always, or several.
+class HeldWeights {
+ public:
+  explicit HeldWeights(const Plan& plan)
+      : model_(plan.model), first_(plan.devices.size() * kAllWeightKinds.size()) {}
+
+  void add(DeviceId device, WeightKind kind, const Rectangles& rectangles) {
+    const std::size_t place =
+        index_of(device) * kAllWeightKinds.size() + static_cast<std::size_t>(kind);
+    for (const auto& rectangle : rectangles) {
+      if (!first_[place]) {
+        first_[place] = rectangle;
+      } else if (*first_[place] != rectangle) {
+        Rectangles& more = more_[place];
+        if (std::ranges::find(more, rectangle) == more.end()) more.push_back(rectangle);
+      }
+    }
+  }
+
+  [[nodiscard]] std::vector<std::int64_t> bytes() {
+    std::vector<std::int64_t> bytes(first_.size() / kAllWeightKinds.size(), 0);
+    const std::int64_t size = size_in_bytes(model_.weight_dtype);
+    for (std::size_t place = 0; place < first_.size(); ++place) {
+      if (!first_[place] || more_.contains(place)) continue;
+      const auto& [rows, cols] = *first_[place];
+      bytes[place / kAllWeightKinds.size()] += rows.size() * cols.size() * size;
+    }
+    for (auto& [place, rectangles] : more_) {
+      rectangles.push_back(*first_[place]);
+      bytes[place / kAllWeightKinds.size()] += union_area(rectangles) * size;
+    }
+    return bytes;
+  }
+
+ private:
+  const ModelSpec& model_;
+  std::vector<std::optional<std::pair<Interval, Interval>>> first_;  // By device, then kind.
+  std::map<std::size_t, Rectangles> more_;
+};
+
 // Bytes that the weight-carrying nodes of one layer need on each device.
 std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
                                              const std::vector<const Node*>& nodes) {
   using enum WeightKind;
   const ModelSpec& model = plan.model;
-  std::vector<std::map<WeightKind, Rectangles>> held(plan.devices.size());
+  HeldWeights held(plan);
+  Rectangles added;
   for (const Node* node : nodes) {
     for (std::size_t output = 0; output < node->outputs.size(); ++output) {
       for (const Piece& piece : plan.layout_of(node->outputs[output]).pieces) {
@@ -219,25 +264,22 @@ std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
           const bool cols_have_heads =
               kind == o_proj || kind == q_bias || kind == k_bias || kind == v_bias;
           const WeightShape whole = shape_of(model, kind);
-          Rectangles added;
+          added.clear();
           append_rectangles(slice, rows_have_heads ? model.head_dim : whole.rows,
                             cols_have_heads ? model.head_dim : whole.cols, added);
-          Rectangles& rectangles = held[index_of(piece.device)][kind];
-          for (const auto& rectangle : added) {
-            if (std::ranges::find(rectangles, rectangle) == rectangles.end())
-              rectangles.push_back(rectangle);
-          }
+          held.add(piece.device, kind, added);
         }
       }
     }
   }
-  std::vector<std::int64_t> bytes(plan.devices.size(), 0);
-  for (std::size_t device = 0; device < held.size(); ++device) {
-    for (const auto& [kind, rectangles] : held[device]) {
-      bytes[device] += union_area(rectangles) * size_in_bytes(model.weight_dtype);
-    }
-  }
-  return bytes;
+  return held.bytes();
+}
+
+bool has_weights(const ModelSpec& model, OpKind kind) {
+  if (kind == OpKind::rope) return model.qk_norm;
+  const bool is_norm =
+      kind == OpKind::attn_norm || kind == OpKind::ffn_norm || kind == OpKind::final_norm;
+  return is_norm || kind == OpKind::embed || class_of(kind) == OpClass::linear;
 }
 
 // Embedding and lm_head may share bytes, so what lies outside the layers counts as one layer.
@@ -256,9 +298,7 @@ std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan,
   using Signature = std::vector<std::pair<OpKind, LayoutId>>;
   std::map<std::int32_t, std::vector<const Node*>> layers;
   for (const Node& node : plan.nodes) {
-    const OpClass op_class = class_of(node.kind);
-    if (op_class == OpClass::linear || op_class == OpClass::elementwise)
-      layers[weight_layer(node)].push_back(&node);
+    if (has_weights(plan.model, node.kind)) layers[weight_layer(node)].push_back(&node);
   }
   std::map<Signature, std::vector<std::int64_t>> known;
   std::vector<std::int64_t> bytes(plan.devices.size(), 0);

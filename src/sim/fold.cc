@@ -83,8 +83,8 @@ class PlanFolder {
   tl::expected<FoldedPlan, std::vector<std::string>> run() {
     PlanHeader header = header_;
     header.model.num_layers = std::ssize(folding_.kept);
-    const StepLayouts kept = kept_layouts();
-    PhasedPlan phased = lower_by_phases(header, kept);
+    const std::vector<Phase> kept = kept_phases();
+    PhasedPlan phased = lower_layers(header, layouts_, folding_.kept, kept);
     std::vector<std::int64_t> repeats(folding_.kept.size(), 0);
     for (const std::uint32_t reduced : folding_.stand_in) ++repeats[reduced];
     auto valid = validate(std::move(phased.plan), repeats);
@@ -93,9 +93,9 @@ class PlanFolder {
     FoldedPlan folded(*std::move(valid));
     folded.layer_repeats_ = std::move(repeats);
     folded.first_node_ = std::move(phased.first_node);
-    folded.phases_ = phases_of_the_step(kept.order);
-    folded.slots_ = slots_of(kept.order, folded.first_node_);
-    if (!reads_the_layer_before(folded, kept.order))
+    folded.phases_ = phases_of_the_step(kept);
+    folded.slots_ = slots_of(kept, folded.first_node_);
+    if (!reads_the_layer_before(folded, kept))
       return tl::unexpected(std::vector<std::string>{"layers depend on others than the last"});
     return folded;
   }
@@ -108,20 +108,17 @@ class PlanFolder {
     return (static_cast<std::size_t>(phase.microbatch) * layers + layer) * kNumParts + part;
   }
 
-  [[nodiscard]] StepLayouts kept_layouts() const {
-    StepLayouts result = layouts_;
-    for (MicrobatchLayouts& microbatch : result.microbatches) {
-      for (std::size_t i = 0; i < folding_.kept.size(); ++i)
-        microbatch.of_layer[i] = microbatch.of_layer[folding_.kept[i]];
-      microbatch.of_layer.resize(folding_.kept.size());
+  [[nodiscard]] std::vector<Phase> kept_phases() const {
+    std::vector<Phase> phases;
+    for (Phase phase : layouts_.order) {
+      if (phase.layer >= 0) {
+        const auto layer = static_cast<std::size_t>(phase.layer);
+        if (folding_.kept[folding_.stand_in[layer]] != layer) continue;
+      }
+      renumber(phase);
+      phases.push_back(phase);
     }
-    std::erase_if(result.order, [&](const Phase& phase) {
-      if (phase.layer < 0) return false;
-      const auto layer = static_cast<std::size_t>(phase.layer);
-      return folding_.kept[folding_.stand_in[layer]] != layer;
-    });
-    for (Phase& phase : result.order) renumber(phase);
-    return result;
+    return phases;
   }
 
   void renumber(Phase& phase) const {

@@ -75,9 +75,9 @@ LayerFolding nothing_folded(const StepLayouts& layouts) {
 }  // namespace
 
 // Builds the plan of the kept layers and what goes with it.
-class PlanFolder {
+class FoldedPlan::Folder {
  public:
-  PlanFolder(const PlanHeader& header, const StepLayouts& layouts, LayerFolding folding)
+  Folder(const PlanHeader& header, const StepLayouts& layouts, LayerFolding folding)
       : header_(header), layouts_(layouts), folding_(std::move(folding)) {}
 
   tl::expected<FoldedPlan, std::vector<std::string>> run() {
@@ -216,9 +216,9 @@ class PlanFolder {
 };
 
 Result<FoldedPlan> FoldedPlan::make(const PlanHeader& header, const StepLayouts& layouts) {
-  auto folded = PlanFolder(header, layouts, fold_layers(layouts)).run();
+  auto folded = Folder(header, layouts, fold_layers(layouts)).run();
   // Problems are told as those of the whole plan, which numbers layers as the model does.
-  if (!folded) folded = PlanFolder(header, layouts, nothing_folded(layouts)).run();
+  if (!folded) folded = Folder(header, layouts, nothing_folded(layouts)).run();
   if (!folded) {
     return invalid_input(
         fmt::format("{}: no valid plan: {}", header.strategy, join_problems(folded.error())));

@@ -50,7 +50,7 @@ class FoldedPlan {
 
  private:
   explicit FoldedPlan(ValidPlan plan) : plan_(std::move(plan)) {}
-  friend class PlanFolder;
+  class Folder;  // Makes one.
 
   ValidPlan plan_;
   std::vector<std::int64_t> layer_repeats_;

@@ -15,10 +15,7 @@ namespace {
 
 constexpr std::size_t kMostProblems = 8;
 
-bool at_most(Bound a, Bound b) {
-  const auto order = compare_for_every_extent(a, b);
-  return order && *order != std::weak_ordering::greater;
-}
+bool at_most(Bound a, Bound b) { return at_most_for_every_extent(a, b); }
 
 // The boxes share nothing, for any extent.
 bool apart(const Box& a, const Box& b) {

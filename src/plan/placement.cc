@@ -16,9 +16,8 @@ struct Part {
 
 class SliceList {
  public:
-  SliceList(const ModelSpec& model, std::int32_t layer) : model_(model), layer_(layer) {
-    slices_.reserve(2);  // A matrix and its bias.
-  }
+  SliceList(const ModelSpec& model, std::int32_t layer, std::vector<WeightSlice>& slices)
+      : model_(model), layer_(layer), slices_(slices) {}
 
   void matrix(WeightKind kind, Part rows, Part cols) {
     slices_.push_back({.kind = kind,
@@ -31,12 +30,11 @@ class SliceList {
   void vector(WeightKind kind, Part cols) {
     if (has_weight(model_, kind)) matrix(kind, {.dims = {.begin = 0, .end = 1}}, cols);
   }
-  [[nodiscard]] std::vector<WeightSlice> take() { return std::move(slices_); }
 
  private:
   const ModelSpec& model_;
   std::int32_t layer_;
-  std::vector<WeightSlice> slices_;
+  std::vector<WeightSlice>& slices_;
 };
 
 // Columns of an output box, whose head and dim axes are constant.
@@ -56,17 +54,15 @@ Part contraction_of(const Layout& layout, const Piece& piece, const TensorShape&
 
 bool starts_at_zero(const Part& part) { return part.heads.begin == 0 && part.dims.begin == 0; }
 
-}  // namespace
-
-std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::size_t output,
-                                       const Piece& piece) {
+// Appends what a piece of an output of this shape needs.
+void append_slices(const Plan& plan, const Node& node, std::size_t output, const TensorShape& shape,
+                   const Piece& piece, std::vector<WeightSlice>& slices) {
   const ModelSpec& model = plan.model;
   const Value& value = plan.at(node.outputs[output]);
   const Layout& layout = plan.layout_of(node.outputs[output]);
-  const TensorShape shape = shape_of(plan, value);
   const Part out = part_of(piece.box, shape);
   const Part hidden = {.dims = {.begin = 0, .end = model.hidden_size}};
-  SliceList list(model, node.layer);
+  SliceList list(model, node.layer, slices);
   using enum OpKind;
   using W = WeightKind;
   switch (node.kind) {
@@ -128,7 +124,16 @@ std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::
     case kv_copy:
       break;
   }
-  return list.take();
+}
+
+}  // namespace
+
+std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::size_t output,
+                                       const Piece& piece) {
+  std::vector<WeightSlice> slices;
+  const TensorShape shape = shape_of(plan, plan.at(node.outputs[output]));
+  append_slices(plan, node, output, shape, piece, slices);
+  return slices;
 }
 
 std::vector<WeightSlice> weights_on(const Plan& plan, DeviceId device) {
@@ -252,11 +257,15 @@ std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
   using enum WeightKind;
   const ModelSpec& model = plan.model;
   HeldWeights held(plan);
+  std::vector<WeightSlice> slices;
   Rectangles added;
   for (const Node* node : nodes) {
     for (std::size_t output = 0; output < node->outputs.size(); ++output) {
+      const TensorShape shape = shape_of(plan, plan.at(node->outputs[output]));
       for (const Piece& piece : plan.layout_of(node->outputs[output]).pieces) {
-        for (const WeightSlice& slice : weight_slices(plan, *node, output, piece)) {
+        slices.clear();
+        append_slices(plan, *node, output, shape, piece, slices);
+        for (const WeightSlice& slice : slices) {
           if (slice.elements() == 0) continue;
           const WeightKind kind =
               slice.kind == lm_head && model.tied_embeddings ? embedding : slice.kind;

@@ -114,8 +114,7 @@ void memory_for_lengths(benchmark::State& state) {
   const auto valid = validate(planner_of(state).plan());
   CHECK(valid.has_value(), "the plan is valid");
   for (auto _ : state) {
-    benchmark::DoNotOptimize(
-        memory_by_device(valid->plan(), valid->plan().limits, valid->topological_order()));
+    benchmark::DoNotOptimize(memory_by_device(valid->plan(), valid->plan().limits));
   }
   count_nodes(state, valid->plan());
 }

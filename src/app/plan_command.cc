@@ -16,6 +16,7 @@
 #include "app/model_source.h"
 #include "app/output.h"
 #include "app/plan_tables.h"
+#include "app/request_flags.h"
 #include "app/setup.h"
 #include "checkpoint/staging.h"
 #include "plan/plan_chakra.h"
@@ -26,15 +27,10 @@
 namespace weir {
 namespace {
 
-constexpr std::int64_t kMostRequests = 4096;
-constexpr std::int64_t kLongest = std::int64_t{1} << 31;
-
 struct PlanOptions {
   std::optional<std::string> model;
   SetupOptions setup;
-  std::int64_t batch_size = 1;
-  std::int64_t prompt_len = 1024;
-  std::int64_t output_len = 128;
+  RequestOptions requests;
   std::size_t phase = 0;  // Index into kPhases.
   std::optional<std::string> in;
   std::optional<std::string> json;
@@ -81,17 +77,7 @@ class PlanCommand final : public Command {
              {.name = "-m,--model",
               .help = "a model folder, a config.json or a preset: " + preset_names()},
              options_.model);
-    add_setup_flags(app, options_.setup);
-    add_dtype(app,
-              {.name = "--activation-dtype",
-               .help = "of activations (default f32 on CPUs, the model's dtype on GPUs)"},
-              options_.setup.activation_dtype);
-    add_integer(app, {.name = "--batch", .help = "requests (default 1)"},
-                {.min = 1, .max = kMostRequests}, options_.batch_size);
-    add_integer(app, {.name = "--prompt-len", .help = "tokens of each prompt (default 1024)"},
-                {.min = 1, .max = kLongest}, options_.prompt_len);
-    add_integer(app, {.name = "--output-len", .help = "tokens generated for each (default 128)"},
-                {.min = 1, .max = kLongest}, options_.output_len);
+    add_request_flags(app, options_.setup, options_.requests);
     add_choice(app,
                {.name = "--phase",
                 .help = "the step to plan: all of the prompt, or the last token (default prefill)"},
@@ -163,20 +149,16 @@ class PlanCommand final : public Command {
       return invalid_input("--model: found nothing, allowed a model, or --in with a plan");
     const auto model = load_model(*options_.model);
     if (!model) return tl::unexpected(model.error());
-    const std::int64_t longest = options_.prompt_len + options_.output_len;
-    if (longest > model->max_position) {
-      return invalid_input(
-          fmt::format("--prompt-len: found {} and --output-len {}, allowed {} together "
-                      "(max_position)",
-                      options_.prompt_len, options_.output_len, model->max_position));
-    }
+    if (auto status = check_lengths(*model, options_.requests); !status)
+      return tl::unexpected(status.error());
     auto setup = set_up(*model, options_.setup);
     if (!setup) return tl::unexpected(setup.error());
 
     const bool prefill = options_.phase == 0;
+    const std::int64_t longest = options_.requests.seq_len();
     const std::int64_t past_len = prefill ? 0 : longest - 1;
-    const std::int64_t q_len = prefill ? options_.prompt_len : 1;
-    const auto batch = static_cast<std::size_t>(options_.batch_size);
+    const std::int64_t q_len = prefill ? options_.requests.prompt_len : 1;
+    const auto batch = static_cast<std::size_t>(options_.requests.batch_size);
     const StepShape shape(batch, {.past_len = past_len, .q_len = q_len, .max_len = longest});
     setup->header.limits.assign(batch, {.q_len = q_len, .kv_len = past_len + q_len});
     setup->header.logits = LogitsWanted::last;

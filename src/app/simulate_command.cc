@@ -1,84 +1,51 @@
-#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
+#include "app/fit_search.h"
 #include "app/flags.h"
+#include "app/interrupt.h"
 #include "app/model_source.h"
 #include "app/output.h"
-#include "app/setup.h"
-#include "engine/plan_cache.h"
+#include "app/predict.h"
+#include "app/prediction_page.h"
+#include "app/request_flags.h"
+#include "app/sweep.h"
+#include "app/sweep_page.h"
 #include "report/format.h"
-#include "report/metrics_page.h"
-#include "report/table.h"
 #include "report/trace.h"
-#include "result/metrics.h"
-#include "sim/generation.h"
-#include "sim/memory_trace.h"
 
 namespace weir {
 namespace {
 
-constexpr std::int64_t kMostRequests = 4096;
-constexpr std::int64_t kLongest = std::int64_t{1} << 31;
-constexpr std::int64_t kMostOutput = std::int64_t{1} << 20;
-constexpr std::size_t kDevicesShown = 16;
-
 struct SimulateCommandOptions {
   std::string model;
   SetupOptions setup;
-  std::int64_t batch_size = 1;
-  std::int64_t prompt_len = 1024;
-  std::int64_t output_len = 128;
+  RequestOptions requests;
   double step_overhead_us = 0;
+  std::vector<std::string> sweep;
   std::optional<std::string> trace;
   bool nccl_only = false;
   bool json = false;
 };
 
-// A step whose plan is kept, so that what it holds can be followed.
-struct PlannedStep {
-  const ValidPlan* plan = nullptr;
-  StepLengths lengths;
-};
-
-nlohmann::json memory_to_json(const std::string& device, const DeviceMemory& memory) {
-  return {{"device", device},
-          {"weights", memory.weights},
-          {"kv_cache", memory.kv_cache},
-          {"activations", memory.activations},
-          {"attention", memory.attention},
-          {"comm_buffers", memory.comm_buffers},
-          {"total", memory.total()}};
-}
-
-std::string bytes_cell(std::int64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
-
 class SimulateCommand final : public Command {
  public:
   void declare(CLI::App& app) override {
+    app_ = &app;
     add_text(app,
              {.name = "-m,--model",
               .help = "a model folder, a config.json or a preset: " + preset_names(),
               .required = true},
              options_.model);
-    add_setup_flags(app, options_.setup);
-    add_dtype(app,
-              {.name = "--activation-dtype",
-               .help = "of activations (default f32 on CPUs, the model's dtype on GPUs)"},
-              options_.setup.activation_dtype);
-    add_integer(app, {.name = "--batch", .help = "requests (default 1)"},
-                {.min = 1, .max = kMostRequests}, options_.batch_size);
-    add_integer(app, {.name = "--prompt-len", .help = "tokens of each prompt (default 1024)"},
-                {.min = 1, .max = kLongest}, options_.prompt_len);
-    add_integer(app, {.name = "--output-len", .help = "tokens generated for each (default 128)"},
-                {.min = 1, .max = kMostOutput}, options_.output_len);
+    add_request_flags(app, options_.setup, options_.requests);
     add_number(app,
                {.name = "--step-overhead-us",
                 .help = "scheduling and sampling on the host before each step (default 0)"},
@@ -87,220 +54,124 @@ class SimulateCommand final : public Command {
                {.name = "--nccl-only",
                 .help = "no custom all_reduce kernels as serving engines have them"},
                options_.nccl_only);
+    add_texts(app,
+              {.name = "--sweep",
+               .help = "NAME=A,B,... or NAME=FIRST..LAST (doubling; pool: every value) or "
+                       "NAME=FIRST..LAST:STEP; NAME is seq (prompt and output together), "
+                       "prompt-len, output-len, batch or a number of the strategy such as tp, pp, "
+                       "pool. Twice for a grid. Speed-up is of generation time, against the "
+                       "fewest devices that fit; efficiency is speed-up / ratio of devices"},
+              options_.sweep);
     add_text(app,
              {.name = "--trace", .help = "write the last decode step here, for ui.perfetto.dev"},
              options_.trace);
     add_switch(app, {.name = "--json", .help = "machine-readable, on stdout"}, options_.json);
     add_examples(app,
                  "  weir simulate -m fa-pool-4l -c h100-sxm -s tp_pp --tp 8 --prompt-len 4096\n"
-                 "  weir simulate -m fa-pool-4l -c a100-sxm-80gb:2 -s tp_pp --tp 8 --pp 2 --json");
+                 "  weir simulate -m fa-pool-4l -c a100-sxm-80gb:2 -s tp_pp --tp 8 --pp 2 --json\n"
+                 "  weir simulate -m fa-pool-4l -c h100-sxm:5 -s attention_pool --tp 8 "
+                 "--sweep seq=512..65536 --sweep pool=0..32:8");
   }
 
   Result<ExitCode> run() override {
-    const auto model = load_model(options_.model);
+    auto model = load_model(options_.model);
     if (!model) return tl::unexpected(model.error());
-    if (longest() > model->max_position) {
-      return invalid_input(
-          fmt::format("--prompt-len: found {} and --output-len {}, allowed {} together "
-                      "(max_position)",
-                      options_.prompt_len, options_.output_len, model->max_position));
-    }
-    auto setup = set_up(*model, options_.setup);
-    if (!setup) return tl::unexpected(setup.error());
-    const auto machine = Machine::make(setup->cluster);
-    if (!machine) {
-      return invalid_input(
-          fmt::format("--cluster: {}: {}", options_.setup.cluster, machine.error().message));
-    }
-    // What does not fit is simulated all the same, and said so first.
-    PlanHeader header = setup->header;
-    for (PlanHeader::Device& device : header.devices) device.memory_bytes = {};
-    PlanCache plans(*setup->strategy.strategy, std::move(header));
+    PredictionInput input = {
+        .model = *std::move(model), .setup = options_.setup, .requests = options_.requests};
+    input.simulation.step.collectives.custom_all_reduce = !options_.nccl_only;
+    input.simulation.between_steps = {static_cast<std::int64_t>(options_.step_overhead_us * 1e3)};
+    return options_.sweep.empty() ? run_one(input) : run_all(input);
+  }
 
-    GenerationSimOptions options;
-    options.step.collectives.custom_all_reduce = !options_.nccl_only;
-    options.between_steps = to_sim_time_us(options_.step_overhead_us);
-    const GenerationShape shape{
-        .prompt_lens = std::vector<std::int64_t>(static_cast<std::size_t>(options_.batch_size),
-                                                 options_.prompt_len),
-        .output_len = options_.output_len};
-    const auto prediction = simulate_generation(plan_of(plans), *machine, shape, options);
+ private:
+  Result<ExitCode> run_one(const PredictionInput& input) const {
+    if (auto status = check_output_path("--trace", options_.trace); !status)
+      return tl::unexpected(status.error());
+    const auto prediction = predict(input, Serving::yes);
     if (!prediction) return tl::unexpected(prediction.error());
-    const auto serving = simulate_serving(plan_of(plans), *machine,
-                                          {.prompt_len = options_.prompt_len,
-                                           .output_len = options_.output_len,
-                                           .concurrency = options_.batch_size},
-                                          options);
-    if (!serving) return tl::unexpected(serving.error());
     if (options_.trace) {
-      if (auto status = write_trace(prediction->last_decode.timeline, *options_.trace); !status)
+      const Timeline& timeline = prediction->generation.last_decode.timeline;
+      if (auto status = write_trace(timeline, *options_.trace); !status)
         return tl::unexpected(status.error());
     }
-    const std::vector<DeviceMemory> memory = peak_memory(*prediction);
-    const std::optional<std::string> shortage = shortage_of(*setup, memory);
+    std::vector<FittingChange> changes;
+    if (prediction->shortage) {
+      ProgressLine line(ProgressLine::Shown::on_terminal);
+      line.show("does not fit: looking for what would");
+      changes = find_fitting_changes(input);
+    }
     if (options_.json) {
-      nlohmann::json json = to_json(*setup, *prediction, memory, shortage);
-      json["serving"] = {{"tpot_s", serving->tpot.value}, {"output_tps", serving->output_tps}};
-      print_json(json);
+      print_json(prediction_to_json(input, *prediction, changes));
     } else {
-      print_page(*setup, *prediction, memory, shortage);
-      print("\n");
-      print(render(serving_table(*serving)));
+      print(prediction_page(input, *prediction, changes));
     }
     return ExitCode::success;
   }
 
- private:
-  [[nodiscard]] std::int64_t longest() const { return options_.prompt_len + options_.output_len; }
+  Result<ExitCode> run_all(const PredictionInput& input) const {
+    auto axes = parse_sweep(options_.sweep, options_.setup.strategy);
+    if (!axes) return tl::unexpected(axes.error());
+    if (auto status = check_flags_of(*axes); !status) return tl::unexpected(status.error());
+    auto sweep = [&] {
+      ProgressLine line(ProgressLine::Shown::on_terminal);
+      return run_sweep(input, *std::move(axes), [&](std::size_t done, std::size_t all) {
+        line.show(fmt::format("point {} of {}", done + 1, all));
+        return !interrupted();
+      });
+    }();
+    if (!sweep) return tl::unexpected(sweep.error());
+    if (options_.json) {
+      nlohmann::json json = sweep_to_json(*sweep);
+      json["model"] = input.model.name;
+      json["cluster"] = input.setup.cluster;
+      json["strategy"] = input.setup.strategy.name;
+      json["batch"] = input.requests.batch_size;
+      json["prompt_len"] = input.requests.prompt_len;
+      json["output_len"] = input.requests.output_len;
+      print_json(json);
+    } else {
+      print(fmt::format("{} on {}, predicted: {}\n\n", printable(input.model.name),
+                        printable(input.setup.cluster), title_of(*sweep)));
+      print(sweep_page(*sweep));
+    }
+    return sweep->interrupted ? ExitCode::interrupted : ExitCode::success;
+  }
 
-  static SimTime to_sim_time_us(double us) { return {static_cast<std::int64_t>(us * 1e3)}; }
+  // What is swept is not given as well; a trace shows one step.
+  [[nodiscard]] Status check_flags_of(const std::vector<SweepAxis>& axes) const {
+    if (options_.trace) {
+      return invalid_input(
+          fmt::format("--trace: found {} with --sweep, allowed without", *options_.trace));
+    }
+    for (const SweepAxis& axis : axes) {
+      if (!is_work_axis(axis)) continue;
+      const std::string flag = axis.name == "seq" ? "--prompt-len" : "--" + axis.name;
+      if (app_->count(flag) == 0) continue;
+      return invalid_input(
+          fmt::format("{}: found a value with --sweep {}, allowed one of them", flag, axis.name));
+    }
+    return {};
+  }
 
-  // Decode plans serve all lengths up to the longest.
-  PlanOf plan_of(PlanCache& plans) {
-    return [this, &plans](const StepLengths& lengths) -> Result<const ValidPlan*> {
-      PlanRequest request;
-      for (const RequestLengths& one : lengths) {
-        request.shape.push_back(
-            {.past_len = one.kv_len - one.q_len, .q_len = one.q_len, .max_len = longest()});
-        const bool prefill = one.kv_len == one.q_len;
-        request.limits.push_back({.q_len = one.q_len, .kv_len = prefill ? one.kv_len : longest()});
-      }
-      auto plan = plans.find(request);
-      if (plan) {
-        PlannedStep& step = lengths[0].q_len == lengths[0].kv_len ? prefill_ : decode_;
-        // Samples come in no order of lengths; the longest holds most.
-        if (step.plan == nullptr || step.lengths[0].kv_len < lengths[0].kv_len)
-          step = {.plan = *plan, .lengths = lengths};
-      }
-      return plan;
+  // The strategy with what is the same at all points, and the lengths that are not swept.
+  [[nodiscard]] std::string title_of(const Sweep& sweep) const {
+    const auto swept = [&](std::string_view name) {
+      return std::ranges::find(sweep.axes, name, &SweepAxis::name) != sweep.axes.end();
     };
+    std::string text = options_.setup.strategy.name;
+    for (const auto& [name, value] : options_.setup.strategy.values)
+      text += fmt::format(" {}={}", name, printable(value));
+    const auto& given = options_.setup.strategy.values;
+    if (swept("pool") && !given.contains("pool_policy")) text += " pool_policy=fixed";
+    if (!swept("batch")) text += fmt::format(", batch={}", options_.requests.batch_size);
+    if (!swept("seq") && !swept("prompt-len"))
+      text += fmt::format(", prompt-len={}", options_.requests.prompt_len);
+    if (!swept("output-len")) text += fmt::format(", output-len={}", options_.requests.output_len);
+    return text;
   }
 
-  // The larger of the prefill's and the last decode step's peak, by device.
-  std::vector<DeviceMemory> peak_memory(const GenerationPrediction& prediction) const {
-    std::vector<DeviceMemory> peaks(prediction.timeline.devices.size());
-    const auto take = [&](const PlannedStep& step, const SimulatedStep& simulated) {
-      if (step.plan == nullptr) return;
-      const MemoryTrace trace =
-          trace_memory(simulated.timeline, 0, step.plan->plan(), step.lengths);
-      for (std::size_t d = 0; d < peaks.size(); ++d) {
-        const DeviceMemory& peak = trace.peak(static_cast<DeviceId>(d)).memory;
-        if (peak.total() > peaks[d].total()) peaks[d] = peak;
-      }
-    };
-    take(prefill_, prediction.prefill);
-    if (decode_.plan != nullptr) take(decode_, prediction.last_decode);
-    return peaks;
-  }
-
-  std::optional<std::string> shortage_of(const Setup& setup,
-                                         const std::vector<DeviceMemory>& memory) const {
-    const PlannedStep& step = decode_.plan != nullptr ? decode_ : prefill_;
-    Plan plan = step.plan->plan();
-    for (std::size_t d = 0; d < plan.devices.size(); ++d)
-      plan.devices[d].memory_bytes = setup.header.devices[d].memory_bytes;
-    const auto shortage = find_shortage(plan, step.lengths, memory);
-    if (!shortage) return std::nullopt;
-    return describe(plan, *shortage);
-  }
-
-  nlohmann::json to_json(const Setup& setup, const GenerationPrediction& prediction,
-                         const std::vector<DeviceMemory>& memory,
-                         const std::optional<std::string>& shortage) const {
-    nlohmann::json devices = nlohmann::json::array();
-    for (std::size_t d = 0; d < memory.size(); ++d)
-      devices.push_back(memory_to_json(prediction.timeline.devices[d], memory[d]));
-    nlohmann::json json = {
-        {"model", setup.header.model.name},
-        {"strategy", setup.strategy.label},
-        {"cluster", setup.cluster.name},
-        {"batch", options_.batch_size},
-        {"prompt_len", options_.prompt_len},
-        {"output_len", options_.output_len},
-        {"fits", !shortage.has_value()},
-        {"shortage", nullptr},
-        {"generation", metrics_to_json(compute_metrics(prediction.timeline))},
-        {"prefill", metrics_to_json(compute_metrics(prediction.prefill.timeline))},
-        {"last_decode", metrics_to_json(compute_metrics(prediction.last_decode.timeline))},
-        {"memory", devices},
-        {"joules", prediction.joules},
-        {"joules_per_token", prediction.joules_per_token()},
-        {"usd_per_million_tokens", nullptr},
-        {"simulated_steps", prediction.simulated_steps},
-        {"links_shared", prediction.prefill.links_shared || prediction.last_decode.links_shared}};
-    if (shortage) json["shortage"] = *shortage;
-    if (prediction.usd > 0) json["usd_per_million_tokens"] = prediction.usd_per_million_tokens();
-    return json;
-  }
-
-  void print_page(const Setup& setup, const GenerationPrediction& prediction,
-                  const std::vector<DeviceMemory>& memory,
-                  const std::optional<std::string>& shortage) const {
-    if (shortage) print(fmt::format("does not fit: {}\n\n", *shortage));
-    print(fmt::format("{} on {}, {}: {} requests of {} + {} tokens, predicted\n\n",
-                      printable(setup.header.model.name), printable(setup.cluster.name),
-                      setup.strategy.label, options_.batch_size, options_.prompt_len,
-                      options_.output_len));
-    print(report_metrics(compute_metrics(prediction.timeline)));
-    print("\nprefill\n\n");
-    print(report_metrics(compute_metrics(prediction.prefill.timeline)));
-    if (options_.output_len > 1) {
-      print("\nlast decode step\n\n");
-      print(report_metrics(compute_metrics(prediction.last_decode.timeline)));
-    }
-    print("\n");
-    print(render(memory_table(prediction, memory)));
-    print("\n");
-    print(render(cost_table(prediction)));
-  }
-
-  static Table memory_table(const GenerationPrediction& prediction,
-                            const std::vector<DeviceMemory>& memory) {
-    Table table{.columns = {{"peak memory", Align::left},
-                            {"weights"},
-                            {"KV cache"},
-                            {"activations"},
-                            {"attention"},
-                            {"comm buffers"},
-                            {"total"}},
-                .rows = {}};
-    for (std::size_t d = 0; d < std::min(memory.size(), kDevicesShown); ++d) {
-      const DeviceMemory& m = memory[d];
-      table.rows.push_back(
-          {.cells = {prediction.timeline.devices[d], bytes_cell(m.weights), bytes_cell(m.kv_cache),
-                     bytes_cell(m.activations), bytes_cell(m.attention), bytes_cell(m.comm_buffers),
-                     bytes_cell(m.total())}});
-    }
-    if (memory.size() > kDevicesShown) {
-      table.rows.push_back({.cells = {fmt::format("and {} more", memory.size() - kDevicesShown)}});
-    }
-    return table;
-  }
-
-  static Table cost_table(const GenerationPrediction& prediction) {
-    const double seconds = to_seconds(prediction.timeline.end);
-    Table table{.columns = {{"energy and price", Align::left}, {""}}, .rows = {}};
-    const auto add = [&](std::string what, std::string value) {
-      table.rows.push_back({.cells = {std::move(what), std::move(value)}});
-    };
-    add("mean power", format_quantity(prediction.joules / seconds, "W"));
-    add("per output token", format_quantity(prediction.joules_per_token(), "J"));
-    if (prediction.usd > 0) {
-      add("per million output tokens",
-          fmt::format("{:.2f} USD", prediction.usd_per_million_tokens()));
-    }
-    return table;
-  }
-
-  static Table serving_table(const ServingPrediction& serving) {
-    return {.columns = {{"serving, each request replaced as it ends", Align::left}, {""}},
-            .rows = {{.cells = {"tpot", format_duration(serving.tpot)}},
-                     {.cells = {"output tokens per second", format_count(serving.output_tps)}}}};
-  }
-
+  const CLI::App* app_ = nullptr;
   SimulateCommandOptions options_;
-  PlannedStep prefill_;
-  PlannedStep decode_;
 };
 
 }  // namespace

@@ -28,11 +28,13 @@ struct DeviceMemory {
 [[nodiscard]] std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId value,
                                                               const StepLengths& lengths);
 
-// `order` is a topological order of the nodes; a buffer lives from its node to its last reader in
-// that order. `layer_repeats`: of each of the plan's layers, how many like it weights and caches
-// are counted for; empty: one.
+// The most that any run of the plan holds at once, whatever its tasks take: a buffer is there from
+// the start of the task that writes it to the end of the last that reads it on its device
+// (plan/queue_overlap.h). Categories are those of the fullest moment. The plan's queues must be
+// those of a valid plan.
+// `layer_repeats`: of each of the plan's layers, how many like it weights and caches are counted
+// for; empty: one.
 [[nodiscard]] std::vector<DeviceMemory> memory_by_device(
-    const Plan& plan, const StepLengths& lengths, std::span<const NodeId> order,
-    std::span<const std::int64_t> layer_repeats = {});
+    const Plan& plan, const StepLengths& lengths, std::span<const std::int64_t> layer_repeats = {});
 
 }  // namespace weir

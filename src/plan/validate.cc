@@ -490,7 +490,7 @@ class Validator {
   }
 
   void check_memory() {
-    memory = memory_by_device(plan_, plan_.limits, order, layer_repeats_);
+    memory = memory_by_device(plan_, plan_.limits, layer_repeats_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const auto capacity = plan_.devices[i].memory_bytes;
       if (!capacity || memory[i].total() <= *capacity) continue;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <map>
 #include <tuple>
 
@@ -153,50 +152,30 @@ MemoryTrace trace_memory(const Timeline& timeline, std::int32_t step, const Plan
   return Tracer(timeline, step, plan, lengths).run();
 }
 
-std::optional<MemoryShortage> find_shortage(const Plan& plan, const StepLengths& lengths,
+std::optional<MemoryShortage> find_shortage(std::span<const PlanHeader::Device> devices,
                                             const std::vector<DeviceMemory>& need) {
   for (std::size_t d = 0; d < need.size(); ++d) {
-    const auto capacity = plan.devices[d].memory_bytes;
+    const auto capacity = devices[d].memory_bytes;
     if (!capacity || need[d].total() <= *capacity) continue;
-    MemoryShortage shortage{.device = static_cast<DeviceId>(d),
-                            .capacity = *capacity,
-                            .need = need[d],
-                            .category = {},
-                            .missing = need[d].total() - *capacity,
-                            .positions_that_fit = {},
-                            .positions = 0};
     const auto largest = std::ranges::max_element(
         kCategories, {}, [&](const auto& entry) { return need[d].*entry.second; });
-    shortage.category = largest->first;
-    for (const RequestLengths& request : lengths) shortage.positions += request.kv_len;
-    const std::int64_t rest = need[d].total() - need[d].kv_cache;
-    if (need[d].kv_cache > 0 && rest < *capacity) {
-      const double share =
-          static_cast<double>(*capacity - rest) / static_cast<double>(need[d].kv_cache);
-      shortage.positions_that_fit =
-          static_cast<std::int64_t>(share * static_cast<double>(shortage.positions));
-    }
-    return shortage;
+    return MemoryShortage{.device = static_cast<DeviceId>(d),
+                          .capacity = *capacity,
+                          .need = need[d],
+                          .category = largest->first,
+                          .missing = need[d].total() - *capacity};
   }
   return std::nullopt;
 }
 
-std::string describe(const Plan& plan, const MemoryShortage& shortage) {
-  const std::string_view name = shortage.category;
-  const auto category =
-      std::ranges::find(kCategories, name, [](const auto& entry) { return entry.first; });
+std::string describe(std::span<const PlanHeader::Device> devices, const MemoryShortage& shortage) {
+  const auto category = std::ranges::find(kCategories, shortage.category,
+                                          [](const auto& entry) { return entry.first; });
   CHECK(category != kCategories.end(), "a shortage names a category");
-  std::string text = fmt::format(
-      "device {} needs {:.2f} GB and has {:.2f} GB: {} takes {:.2f} GB; ",
-      plan.devices[index_of(shortage.device)].name, gigabytes(shortage.need.total()),
+  return fmt::format(
+      "device {} needs {:.2f} GB and has {:.2f} GB; the largest part is {}, {:.2f} GB",
+      devices[index_of(shortage.device)].name, gigabytes(shortage.need.total()),
       gigabytes(shortage.capacity), shortage.category, gigabytes(shortage.need.*category->second));
-  if (shortage.positions_that_fit) {
-    return text + fmt::format("{} instead of {} cached positions would fit",
-                              *shortage.positions_that_fit, shortage.positions);
-  }
-  const double parts = static_cast<double>(shortage.need.total()) /
-                       static_cast<double>(std::max<std::int64_t>(shortage.capacity, 1));
-  return text + fmt::format("it would fit if split over {:.1f} times as many devices", parts);
 }
 
 }  // namespace weir

@@ -6,9 +6,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "plan/lower.h"
 #include "plan/memory.h"
 #include "plan/plan.h"
 #include "result/timeline.h"
@@ -34,24 +37,20 @@ struct MemoryTrace {
 [[nodiscard]] MemoryTrace trace_memory(const Timeline& timeline, std::int32_t step,
                                        const Plan& plan, const StepLengths& lengths);
 
-// Why a device's memory is too small, and what would help least: the first device, in the order of
-// ids, whose need is above its capacity.
+// Why a device's memory is too small: the first device, in the order of ids, whose need is above
+// its capacity.
 struct MemoryShortage {
   DeviceId device{};
   std::int64_t capacity = 0;
   DeviceMemory need;
-  std::string category;      // The largest of `need`.
-  std::int64_t missing = 0;  // Bytes over capacity.
-  // The most KV positions (of all requests together, at their present ratio) with which it would
-  // fit; nullopt where even none would do.
-  std::optional<std::int64_t> positions_that_fit;
-  std::int64_t positions = 0;  // That are asked for.
+  std::string_view category;  // The largest of `need`.
+  std::int64_t missing = 0;   // Bytes over capacity.
 };
-// `need` by device, of a plan with these lengths; capacities are the plan's.
-[[nodiscard]] std::optional<MemoryShortage> find_shortage(const Plan& plan,
-                                                          const StepLengths& lengths,
-                                                          const std::vector<DeviceMemory>& need);
-// "device node/gpu0 needs 91.2 GB and has 80.0 GB: weights take 70.0 GB; ..." on one line.
-[[nodiscard]] std::string describe(const Plan& plan, const MemoryShortage& shortage);
+// `devices` and `need` by DeviceId; a device without a capacity has room for everything.
+[[nodiscard]] std::optional<MemoryShortage> find_shortage(
+    std::span<const PlanHeader::Device> devices, const std::vector<DeviceMemory>& need);
+// "device node/gpu0 needs 91.20 GB and has 80.00 GB; the largest part is weights, 70.00 GB".
+[[nodiscard]] std::string describe(std::span<const PlanHeader::Device> devices,
+                                   const MemoryShortage& shortage);
 
 }  // namespace weir

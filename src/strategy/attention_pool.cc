@@ -57,6 +57,12 @@ class AttentionPool final : public Strategy {
     return layouts;
   }
 
+  [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
+    return std::ranges::equal(a, b, [this](const RequestShape& x, const RequestShape& y) {
+      return spills_alike(shape_.work, x, y);
+    });
+  }
+
  private:
   struct Run {
     Interval requests;

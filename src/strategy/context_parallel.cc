@@ -38,14 +38,10 @@ class ContextParallel final : public Strategy {
     StepLayouts layouts;
     for (const Interval requests :
          even_microbatches(static_cast<std::int64_t>(step.size()), shape_.microbatches)) {
-      std::int64_t longest = 1;
-      for (std::int64_t r = requests.begin; r < requests.end; ++r) {
-        const RequestShape& request = step[static_cast<std::size_t>(r)];
-        longest = std::max(longest, request.past_len + request.q_len);
-      }
+      const std::int64_t blocks = num_blocks(step, requests);
       MicrobatchLayouts microbatch = layouts_in_stages(
           model_, stages_, requests,
-          [&](std::span<const DeviceId> group) { return layer(group, requests, longest); });
+          [&](std::span<const DeviceId> group) { return layer(group, requests, blocks); });
       microbatch.embedding = token_blocks(stages_.groups.front(), requests);
       layouts.microbatches.push_back(std::move(microbatch));
     }
@@ -54,7 +50,26 @@ class ContextParallel final : public Strategy {
     return layouts;
   }
 
+  [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
+    if (a.size() != b.size()) return false;
+    if (shape_.exchange != Exchange::ring) return true;
+    const auto parts = even_microbatches(static_cast<std::int64_t>(a.size()), shape_.microbatches);
+    return std::ranges::all_of(parts, [&](Interval requests) {
+      return num_blocks(a, requests) == num_blocks(b, requests);
+    });
+  }
+
  private:
+  // Of K and V positions, for the longest of the requests; at least one.
+  [[nodiscard]] std::int64_t num_blocks(const StepShape& step, Interval requests) const {
+    std::int64_t longest = 1;
+    for (std::int64_t r = requests.begin; r < requests.end; ++r) {
+      const RequestShape& request = step[static_cast<std::size_t>(r)];
+      longest = std::max(longest, request.past_len + request.q_len);
+    }
+    return (longest + shape_.kv_block - 1) / shape_.kv_block;
+  }
+
   // Balanced: of 2 cp blocks device i has blocks i and 2 cp - 1 - i, so that under a causal mask
   // an early and a late block make up for each other.
   [[nodiscard]] Layout token_blocks(std::span<const DeviceId> group, Interval requests) const {
@@ -74,7 +89,7 @@ class ContextParallel final : public Strategy {
   }
 
   [[nodiscard]] LayerLayouts layer(std::span<const DeviceId> group, Interval requests,
-                                   std::int64_t longest) const {
+                                   std::int64_t blocks) const {
     const Layout tokens = token_blocks(group, requests);
     LayerLayouts layer = {.residual = tokens,
                           .q = tokens,
@@ -102,9 +117,9 @@ class ContextParallel final : public Strategy {
         break;
       }
       case Exchange::ring:
-        set_cache(layer, shards(group, requests, longest, 0));
+        set_cache(layer, shards(group, requests, blocks, 0));
         for (std::int64_t shift = 0; shift < shape_.cp; ++shift) {
-          layer.rounds.push_back(ring_round(group, requests, longest, shift));
+          layer.rounds.push_back(ring_round(group, requests, blocks, shift));
         }
         break;
     }
@@ -113,9 +128,8 @@ class ContextParallel final : public Strategy {
 
   // Positions in blocks of kv_block, dealt out in turn: shard j on device j - shift.
   [[nodiscard]] Layout shards(std::span<const DeviceId> group, Interval requests,
-                              std::int64_t longest, std::int64_t shift) const {
+                              std::int64_t blocks, std::int64_t shift) const {
     Layout layout;
-    const std::int64_t blocks = (longest + shape_.kv_block - 1) / shape_.kv_block;
     for (std::int64_t block = 0; block < blocks; ++block) {
       const std::int64_t rank = (block + shape_.cp - shift) % shape_.cp;
       layout.pieces.push_back(
@@ -134,8 +148,8 @@ class ContextParallel final : public Strategy {
 
   // Each device attends with its own queries to the shard that has come round to it.
   [[nodiscard]] AttentionRound ring_round(std::span<const DeviceId> group, Interval requests,
-                                          std::int64_t longest, std::int64_t shift) const {
-    const Layout cache = shards(group, requests, longest, shift);
+                                          std::int64_t blocks, std::int64_t shift) const {
+    const Layout cache = shards(group, requests, blocks, shift);
     Layout attention = {.kind = LayoutKind::softmax, .pieces = {}};
     for (const Piece& query : token_blocks(group, requests).pieces) {
       bool has_shard = false;

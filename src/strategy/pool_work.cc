@@ -9,6 +9,12 @@
 namespace weir {
 namespace {
 
+// Blocks that a sequence of `length` positions has beyond the crest.
+std::int64_t num_blocks(const PoolWork& work, std::int64_t length) {
+  const std::int64_t beyond = std::max<std::int64_t>(length - crest(work.sizing), 0);
+  return (beyond + work.kv_block - 1) / work.kv_block;
+}
+
 class Spill {
  public:
   Spill(const ModelSpec& model, const PoolWork& work) : model_(model), work_(work) {}
@@ -103,8 +109,7 @@ class Spill {
   std::vector<DeviceId> add_blocks(LayerLayouts& layer, std::int64_t request,
                                    const RequestShape& shape) const {
     const std::int64_t first = crest(work_.sizing);
-    const std::int64_t blocks =
-        (shape.past_len + shape.q_len - first + work_.kv_block - 1) / work_.kv_block;
+    const std::int64_t blocks = num_blocks(work_, shape.past_len + shape.q_len);
     std::vector<DeviceId> users;
     for (std::int64_t block = 0; block < blocks; ++block) {
       const std::int64_t begin = first + block * work_.kv_block;
@@ -158,6 +163,17 @@ class Spill {
 void spill_to_pool(const ModelSpec& model, const PoolWork& work, Interval requests,
                    const StepShape& step, LayerLayouts& layer) {
   Spill(model, work).spill(layer, requests, step);
+}
+
+bool spills_alike(const PoolWork& work, const RequestShape& a, const RequestShape& b) {
+  const std::int64_t a_len = a.past_len + a.q_len;
+  const std::int64_t b_len = b.past_len + b.q_len;
+  const std::int64_t pool = pool_size(work.sizing, a_len);
+  const std::int64_t other = pool_size(work.sizing, b_len);
+  if (pool == 0 || other == 0) return pool == other;
+  // The owner of a block is that of the moment at which it is begun, whatever the pool is now.
+  if (work.split == PoolSplit::kv_blocks) return num_blocks(work, a_len) == num_blocks(work, b_len);
+  return pool == other && pool_size(work.sizing, a.past_len) == pool_size(work.sizing, b.past_len);
 }
 
 }  // namespace weir

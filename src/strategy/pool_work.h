@@ -36,4 +36,7 @@ struct PoolWork {
 void spill_to_pool(const ModelSpec& model, const PoolWork& work, Interval requests,
                    const StepShape& step, LayerLayouts& layer);
 
+// Whether both requests stay below the crest, or are spilled alike.
+[[nodiscard]] bool spills_alike(const PoolWork& work, const RequestShape& a, const RequestShape& b);
+
 }  // namespace weir

@@ -21,35 +21,27 @@ TEST(MemoryTrace, OneDevicePeaksWhereThePlanSays) {
     EXPECT_LT(trace.devices[0][i - 1].time, trace.devices[0][i].time);
 }
 
-TEST(MemoryShortage, NamesDeviceCategoryAndWhatWouldFit) {
-  Plan plan = single_device_plan();
-  plan.devices[0].memory_bytes = 1000;
-  const DeviceMemory need{.weights = 400, .kv_cache = 800, .activations = 100};
-  const StepLengths lengths = {{.q_len = 1, .kv_len = 80}};
-  const auto shortage = find_shortage(plan, lengths, {need});
-  ASSERT_TRUE(shortage.has_value());
-  EXPECT_EQ(shortage->category, "kv_cache");
-  EXPECT_EQ(shortage->missing, 300);
-  EXPECT_EQ(shortage->positions_that_fit, 50);
-  EXPECT_NE(describe(plan, *shortage).find("50 instead of 80 cached positions would fit"),
-            std::string::npos);
-}
+using Devices = std::vector<PlanHeader::Device>;
 
-TEST(MemoryShortage, SaysWhenNoLengthWouldFit) {
-  Plan plan = single_device_plan();
-  plan.devices[0].memory_bytes = 1000;
-  const auto shortage = find_shortage(plan, {{.q_len = 1, .kv_len = 80}}, {{.weights = 2000}});
+TEST(MemoryShortage, NamesTheFirstDeviceThatIsTooSmallAndTheLargestCategory) {
+  const Devices devices = {{.name = "a", .memory_bytes = 2'000'000'000},
+                           {.name = "b", .memory_bytes = 1'000'000'000}};
+  const DeviceMemory need{
+      .weights = 400'000'000, .kv_cache = 800'000'000, .activations = 100'000'000};
+  const auto shortage = find_shortage(devices, {need, need});
   ASSERT_TRUE(shortage.has_value());
-  EXPECT_EQ(shortage->category, "weights");
-  EXPECT_EQ(shortage->positions_that_fit, std::nullopt);
-  EXPECT_NE(describe(plan, *shortage).find("2.0 times as many devices"), std::string::npos);
+  EXPECT_EQ(shortage->device, DeviceId{1});
+  EXPECT_EQ(shortage->category, "kv_cache");
+  EXPECT_EQ(shortage->missing, 300'000'000);
+  EXPECT_EQ(describe(devices, *shortage),
+            "device b needs 1.30 GB and has 1.00 GB; the largest part is kv_cache, 0.80 GB");
 }
 
 TEST(MemoryShortage, ThereIsNoneWhereEverythingFitsOrNothingIsKnown) {
-  Plan plan = single_device_plan();
-  EXPECT_FALSE(find_shortage(plan, plan.limits, {{.weights = 2000}}).has_value());
-  plan.devices[0].memory_bytes = 2000;
-  EXPECT_FALSE(find_shortage(plan, plan.limits, {{.weights = 2000}}).has_value());
+  const std::vector<DeviceMemory> need = {{.weights = 2000}};
+  EXPECT_FALSE(find_shortage(Devices{{.name = "a", .memory_bytes = {}}}, need).has_value());
+  EXPECT_FALSE(find_shortage(Devices{{.name = "a", .memory_bytes = 2000}}, need).has_value());
+  EXPECT_TRUE(find_shortage(Devices{{.name = "a", .memory_bytes = 1999}}, need).has_value());
 }
 
 }  // namespace

@@ -1,13 +1,14 @@
 // How fast plans are simulated. Judged by: >= 10 M tasks/s in the static pass, >= 10 M activities/s
 // of an expanded plan where no link is shared and >= 3 M/s where some are, <= 64 bytes for each
-// activity, >= 1000 whole configurations/s (tp 8, 80 layers, plan built and simulated), 4096
-// devices x 80 layers in under 1 s, and no more than n log n as plans grow.
+// activity, >= 1000 whole configurations/s (tp 8, 80 layers, plan built and simulated) and >= 10,000
+// folded, 4096 devices x 80 layers in under 1 s, and no more than n log n as plans grow.
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/random.h"
+#include "sim/fold.h"
 #include "sim/plan_activities.h"
 #include "sim/schedule.h"
 #include "sim/simulate.h"
@@ -90,6 +91,26 @@ void whole_configuration(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(whole_configuration)->Unit(benchmark::kMicrosecond);
+
+void folded_configuration(benchmark::State& state) {
+  const Machine machine = machine_of(fmt::format("h100-sxm:{}", state.range(0)));
+  const Configuration made = configuration(8, state.range(0), 8);
+  SimulateOptions options;
+  options.record_tasks = state.range(1) == 1;
+  for (auto _ : state) {
+    const StepLayouts layouts = made.strategy.strategy->layouts(made.shape);
+    const auto step = simulate_folded(made.header, layouts, machine, made.header.limits, options);
+    CHECK(step->folded, "nothing is shared");
+    benchmark::DoNotOptimize(step->step.timeline.end);
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(folded_configuration)
+    ->ArgNames({"pp", "metrics"})
+    ->Args({1, 0})
+    ->Args({1, 1})
+    ->Args({8, 0})
+    ->Unit(benchmark::kMicrosecond);
 
 void simulated_plan(benchmark::State& state) {
   const Machine machine = machine_of("h100-sxm");

@@ -19,6 +19,7 @@
 #include "app/request_flags.h"
 #include "app/setup.h"
 #include "checkpoint/staging.h"
+#include "plan/plan_chakra.h"
 #include "plan/plan_dot.h"
 #include "plan/plan_json.h"
 #include "plan/validate.h"
@@ -35,6 +36,7 @@ struct PlanOptions {
   std::optional<std::string> json;
   std::optional<std::string> dot;
   std::optional<std::string> svg;
+  std::optional<std::string> chakra;  // Prefix of the files.
 };
 constexpr std::array<std::string_view, 2> kPhases = {"prefill", "decode"};
 
@@ -93,6 +95,7 @@ class PlanCommand final : public Command {
     const bool json_to_stdout = options_.json == "-";
     Status paths = check_output_path("--dot", options_.dot);
     if (paths) paths = check_output_path("--svg", options_.svg);
+    if (paths) paths = check_output_path("--chakra", options_.chakra);
     if (paths && !json_to_stdout) paths = check_output_path("--json", options_.json);
     if (!paths) return tl::unexpected(paths.error());
     auto plan = options_.in ? read_plan() : make_plan();
@@ -107,6 +110,10 @@ class PlanCommand final : public Command {
       print(layer_tables(*plan, (*plan)->limits));
     }
     if (auto written = write_files(plan->plan()); !written) return tl::unexpected(written.error());
+    if (options_.chakra) {
+      if (auto written = write_chakra(*plan, *options_.chakra); !written)
+        return tl::unexpected(written.error());
+    }
     return ExitCode::success;
   }
 
@@ -119,6 +126,10 @@ class PlanCommand final : public Command {
         ->expected(0, 1);
     add_text(app, {.name = "--dot", .help = "write the plan as Graphviz DOT here"}, options_.dot);
     add_text(app, {.name = "--svg", .help = "draw the plan here, with Graphviz"}, options_.svg);
+    add_text(app,
+             {.name = "--chakra",
+              .help = "write Chakra execution traces: PREFIX.<rank>.et and PREFIX.groups.json"},
+             options_.chakra);
   }
 
   Result<ValidPlan> read_plan() {
@@ -161,6 +172,17 @@ class PlanCommand final : public Command {
       return invalid_input(
           fmt::format("{}: no valid plan: {}", source, join_problems(valid.error())));
     return *std::move(valid);
+  }
+
+  // For the plan's limits.
+  static Status write_chakra(const ValidPlan& plan, const std::string& prefix) {
+    const ChakraTraces traces(plan, plan->limits);
+    for (std::size_t rank = 0; rank < plan->devices.size(); ++rank) {
+      const std::string path = fmt::format("{}.{}.et", prefix, rank);
+      auto status = write_text_file(path, traces.of(static_cast<DeviceId>(rank)));
+      if (!status) return status;
+    }
+    return write_text_file(prefix + ".groups.json", traces.groups_json());
   }
 
   Status write_files(const Plan& plan) {

@@ -3,23 +3,10 @@
 #include <fmt/format.h>
 
 namespace weir {
-namespace {
-
-bool is_start(Bound b) { return b.index <= 0 && b.offset <= 0; }
-bool is_end(Bound b) { return b.index >= b.parts && b.offset >= 0; }
-
-// Holds for every extent: both have the same step, so their difference does not depend on it.
-bool at_most(Bound a, Bound b) {
-  if (a == b || is_start(a) || is_end(b)) return true;
-  const bool same_step = a.parts == b.parts || a.index == 0 || b.index == 0;
-  return same_step && a.index <= b.index && a.offset <= b.offset;
-}
-
-}  // namespace
 
 std::optional<std::weak_ordering> compare_for_every_extent(Bound a, Bound b) {
-  const bool below = at_most(a, b);
-  const bool above = at_most(b, a);
+  const bool below = at_most_for_every_extent(a, b);
+  const bool above = at_most_for_every_extent(b, a);
   if (below && above) return std::weak_ordering::equivalent;
   if (below) return std::weak_ordering::less;
   if (above) return std::weak_ordering::greater;

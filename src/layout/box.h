@@ -53,6 +53,16 @@ struct Bound {
   [[nodiscard]] constexpr bool is_constant() const { return index == 0; }
 };
 
+// Whether a is at or before b for every extent: both have the same step then, so that their
+// difference does not depend on it, or one is the start or the end of the axis.
+[[nodiscard]] constexpr bool at_most_for_every_extent(Bound a, Bound b) {
+  const bool a_is_start = a.index <= 0 && a.offset <= 0;
+  const bool b_is_end = b.index >= b.parts && b.offset >= 0;
+  if (a == b || a_is_start || b_is_end) return true;
+  const bool same_step = a.parts == b.parts || a.index == 0 || b.index == 0;
+  return same_step && a.index <= b.index && a.offset <= b.offset;
+}
+
 // The order of two bounds that holds for every extent, or nullopt where it depends on the extent.
 [[nodiscard]] std::optional<std::weak_ordering> compare_for_every_extent(Bound a, Bound b);
 

@@ -48,6 +48,59 @@ std::string axis_name(std::size_t axis) {
   return axis < kAxesOfBox ? name : fmt::format("over {}", name);
 }
 
+// Axis of box, then of over.
+const Range& range_of(const Box& box, const Box& over, std::size_t axis) {
+  return axis < kAxesOfBox ? box[kAllAxes[axis]] : over[kAllAxes[axis - kAxesOfBox]];
+}
+
+bool is_constant(const Range& range) {
+  const auto constant = [](Bound b) { return b.is_constant() && b.offset >= 0; };
+  return constant(range.begin) && constant(range.end);
+}
+
+// Whether non-empty [begin, end) in ascending order leave no gap in `whole`, nothing outside and,
+// unless allowed, nothing twice.
+bool is_row(std::vector<std::pair<std::int32_t, std::int32_t>> spans, const Range& whole,
+            bool overlaps_allowed) {
+  std::ranges::sort(spans);
+  std::int32_t reached = whole.begin.offset;
+  for (const auto& [begin, end] : spans) {
+    const bool joins = overlaps_allowed ? begin <= reached : begin == reached;
+    if (!joins || begin < whole.begin.offset) return false;
+    reached = std::max(reached, end);
+  }
+  return reached == whole.end.offset;
+}
+
+// Whether the layout is sound at first sight: cut along one axis at most, at constant places. Most
+// are, and this tells without ranks and regions.
+bool is_plain_row(const Layout& layout, const LayoutDomain& domain) {
+  const bool partial = layout.kind != LayoutKind::whole;
+  const std::size_t num_axes = partial ? kAxesOfTile : kAxesOfBox;
+  std::optional<std::size_t> cut;
+  for (std::size_t axis = 0; axis < num_axes; ++axis) {
+    const Range& whole = range_of(domain.box, domain.over, axis);
+    if (compare_for_every_extent(whole.begin, whole.end) != std::optional(std::weak_ordering::less))
+      return false;
+    const bool spans = std::ranges::all_of(layout.pieces, [&](const Piece& piece) {
+      return range_of(piece.box, piece.over, axis) == whole;
+    });
+    if (spans) continue;
+    if (cut || !is_constant(whole)) return false;
+    cut = axis;
+  }
+  if (!cut) return partial ? layout.pieces.size() == 1 : !layout.pieces.empty();
+  std::vector<std::pair<std::int32_t, std::int32_t>> spans;
+  spans.reserve(layout.pieces.size());
+  for (const Piece& piece : layout.pieces) {
+    const Range& range = range_of(piece.box, piece.over, *cut);
+    if (!is_constant(range)) return false;
+    if (range.begin.offset < range.end.offset)
+      spans.emplace_back(range.begin.offset, range.end.offset);
+  }
+  return is_row(std::move(spans), range_of(domain.box, domain.over, *cut), !partial);
+}
+
 void keep_distinct(std::vector<Bound>& bounds) {
   const auto key = [](Bound b) { return std::tuple(b.offset, b.index, b.parts); };
   std::ranges::sort(bounds, {}, key);
@@ -303,6 +356,7 @@ Interval even_part(std::int64_t count, std::int64_t i, std::int64_t n) {
 }
 
 std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& domain) {
+  if (is_plain_row(layout, domain)) return {};
   std::vector<std::string> problems;
   const bool partial = layout.kind != LayoutKind::whole;
   const Tile whole = tile_of(domain.box, partial ? domain.over : Box{});

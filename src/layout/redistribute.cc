@@ -9,11 +9,8 @@ namespace weir {
 namespace {
 
 bool contains(const Range& outer, const Range& inner) {
-  const auto at_most = [](Bound a, Bound b) {
-    const auto order = compare_for_every_extent(a, b);
-    return order && *order != std::weak_ordering::greater;
-  };
-  return at_most(outer.begin, inner.begin) && at_most(inner.end, outer.end);
+  return at_most_for_every_extent(outer.begin, inner.begin) &&
+         at_most_for_every_extent(inner.end, outer.end);
 }
 
 bool contains(const Box& outer, const Box& inner) {
@@ -72,8 +69,7 @@ bool is_slice(const Layout& from, const Layout& to) {
 // The boxes share nothing, for any extent.
 bool apart(const Box& a, const Box& b) {
   const auto ends_before = [](const Range& first, const Range& second) {
-    const auto order = compare_for_every_extent(first.end, second.begin);
-    return order && *order != std::weak_ordering::greater;
+    return at_most_for_every_extent(first.end, second.begin);
   };
   return std::ranges::any_of(kAllAxes, [&](Axis axis) {
     return ends_before(a[axis], b[axis]) || ends_before(b[axis], a[axis]);

@@ -1,6 +1,7 @@
 #include "plan/locality.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -14,10 +15,7 @@ namespace {
 
 constexpr std::size_t kMostProblems = 8;
 
-bool at_most(Bound a, Bound b) {
-  const auto order = compare_for_every_extent(a, b);
-  return order && *order != std::weak_ordering::greater;
-}
+bool at_most(Bound a, Bound b) { return at_most_for_every_extent(a, b); }
 
 // The boxes share nothing, for any extent.
 bool apart(const Box& a, const Box& b) {
@@ -407,44 +405,48 @@ Interval kv_heads_of(const ModelSpec& model, Interval q_heads) {
   return {.begin = q_heads.begin / group, .end = (q_heads.end + group - 1) / group};
 }
 
-std::vector<OpSignature> signatures_of(OpKind kind, const ModelSpec& model) {
+bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> inputs,
+                   std::span<const Role> outputs) {
+  using Roles = std::initializer_list<Role>;
+  const auto is = [&](Roles in, Roles out) {
+    return std::ranges::equal(inputs, in) && std::ranges::equal(outputs, out);
+  };
   using enum Role;
-  using S = std::vector<OpSignature>;
   switch (kind) {
     case OpKind::embed:
-      return S{{{}, {residual}}};
+      return is({}, {residual});
     case OpKind::attn_norm:
     case OpKind::ffn_norm:
-      return S{{{residual}, {normed}}};
+      return is({residual}, {normed});
     case OpKind::qkv_proj:
-      return S{{{normed}, {q, k, v}}};
+      return is({normed}, {q, k, v});
     case OpKind::rope:
-      return S{{{q, k}, {q, k}}};
+      return is({q, k}, {q, k});
     case OpKind::kv_append:
     case OpKind::kv_copy:
-      return S{{{k, v, k_cache, v_cache}, {k_cache, v_cache}}};
+      return is({k, v, k_cache, v_cache}, {k_cache, v_cache});
     case OpKind::attention:
-      return S{{{q, k_cache, v_cache}, {attention}}};
+      return is({q, k_cache, v_cache}, {attention});
     case OpKind::score_slice:
-      return S{{{q, k_cache}, {scores}}};
+      return is({q, k_cache}, {scores});
     case OpKind::attend_scores:
-      return S{{{scores, v_cache}, {attention}}};
+      return is({scores, v_cache}, {attention});
     case OpKind::merge:
-      return S{{{attention, attention}, {attention}}};
+      return is({attention, attention}, {attention});
     case OpKind::o_proj:
-      return S{{{attention}, {attn_branch}}};
+      return is({attention}, {attn_branch});
     case OpKind::add:
-      return S{{{residual, attn_branch}, {residual}}, {{residual, ffn_branch}, {residual}}};
+      return is({residual, attn_branch}, {residual}) || is({residual, ffn_branch}, {residual});
     case OpKind::ffn_up:
-      return model.gated_ffn ? S{{{normed}, {gate, up}}} : S{{{normed}, {up}}};
+      return model.gated_ffn ? is({normed}, {gate, up}) : is({normed}, {up});
     case OpKind::activation:
-      return model.gated_ffn ? S{{{gate, up}, {ffn_hidden}}} : S{{{up}, {ffn_hidden}}};
+      return model.gated_ffn ? is({gate, up}, {ffn_hidden}) : is({up}, {ffn_hidden});
     case OpKind::ffn_down:
-      return S{{{ffn_hidden}, {ffn_branch}}};
+      return is({ffn_hidden}, {ffn_branch});
     case OpKind::final_norm:
-      return S{{{final_hidden}, {final_normed}}};
+      return is({final_hidden}, {final_normed});
     case OpKind::lm_head:
-      return S{{{final_normed}, {logits}}};
+      return is({final_normed}, {logits});
     case OpKind::slice:
     case OpKind::all_reduce:
     case OpKind::reduce_scatter:
@@ -453,18 +455,11 @@ std::vector<OpSignature> signatures_of(OpKind kind, const ModelSpec& model) {
     case OpKind::broadcast:
     case OpKind::gather:
     case OpKind::reduce:
-    case OpKind::copy: {
-      S all;
-      for (const Role role :
-           {residual, normed, q, k, v, k_cache, v_cache, scores, attention, attn_branch, ffn_branch,
-            gate, up, ffn_hidden, final_hidden, final_normed, logits}) {
-        all.push_back({{role}, {role}});
-      }
-      all.push_back({{residual}, {final_hidden}});
-      return all;
-    }
+    case OpKind::copy:
+      return inputs.size() == 1 &&
+             (std::ranges::equal(inputs, outputs) || is({residual}, {final_hidden}));
   }
-  return {};
+  return false;
 }
 
 std::vector<std::string> locality_problems(const Plan& plan, const Node& node) {

@@ -4,6 +4,7 @@
 // them.
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,12 +12,9 @@
 
 namespace weir {
 
-// Roles of an op's inputs and outputs; several signatures where an op comes in several forms.
-struct OpSignature {
-  std::vector<Role> inputs;
-  std::vector<Role> outputs;
-};
-[[nodiscard]] std::vector<OpSignature> signatures_of(OpKind kind, const ModelSpec& model);
+// Whether these are the roles of an op's inputs and outputs; some ops come in several forms.
+[[nodiscard]] bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> inputs,
+                                 std::span<const Role> outputs);
 
 // Every way in which the node's devices lack what their output pieces need, or a communication op
 // does not match what its layouts say. The node's roles must fit a signature. Depends only on kind

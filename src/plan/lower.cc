@@ -1,7 +1,9 @@
 #include "plan/lower.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <unordered_map>
 #include <utility>
 
@@ -59,7 +61,9 @@ Box normalised(Box box, const Box& domain, std::int64_t batch_size, std::int64_t
 // Writes the plan op by op. `state` of a microbatch is where its chain has got to.
 class Lowering {
  public:
-  Lowering(const PlanHeader& header, const StepLayouts& layouts) : layouts_(layouts) {
+  Lowering(const PlanHeader& header, const StepLayouts& layouts,
+           std::span<const std::uint32_t> layers, std::span<const Phase> order)
+      : layouts_(layouts), layers_(layers), order_(order) {
     plan_.model = header.model;
     plan_.strategy = header.strategy;
     plan_.activation_dtype = header.activation_dtype;
@@ -76,8 +80,14 @@ class Lowering {
     for (std::size_t i = 0; i < chains_.size(); ++i) intern_layouts(static_cast<std::int32_t>(i));
   }
 
-  Plan run() {
-    for (const Phase& phase : layouts_.order) {
+  PhasedPlan run() {
+    std::vector<std::uint32_t> first_node;
+    first_node.reserve(order_.size() + 1);
+    constexpr std::size_t kOpsPerPhase = 5;  // Or fewer, mostly; each writes a value or more.
+    plan_.nodes.reserve(kOpsPerPhase * order_.size());
+    plan_.values.reserve(kOpsPerPhase * order_.size());
+    for (const Phase& phase : order_) {
+      first_node.push_back(static_cast<std::uint32_t>(plan_.nodes.size()));
       microbatch_ = phase.microbatch;
       layer_ = phase.layer;
       switch (phase.part) {
@@ -100,7 +110,8 @@ class Lowering {
           break;
       }
     }
-    return std::move(plan_);
+    first_node.push_back(static_cast<std::uint32_t>(plan_.nodes.size()));
+    return {.plan = std::move(plan_), .first_node = std::move(first_node)};
   }
 
  private:
@@ -132,7 +143,7 @@ class Lowering {
   [[nodiscard]] const LayerIds& ids() {
     const MicrobatchLayouts& microbatch =
         layouts_.microbatches[static_cast<std::size_t>(microbatch_)];
-    return chain().distinct[microbatch.of_layer[static_cast<std::size_t>(layer_)]];
+    return chain().distinct[microbatch.of_layer[layers_[static_cast<std::size_t>(layer_)]]];
   }
 
   LayoutId intern(Layout layout, Role role, std::int32_t microbatch) {
@@ -308,6 +319,8 @@ class Lowering {
     std::vector<LayoutId> ids;
     for (const ValueId value : inputs) ids.push_back(layout_id(value));
     for (const ValueId value : outputs) ids.push_back(layout_id(value));
+    const bool one = std::ranges::adjacent_find(ids, std::not_equal_to<>{}) == ids.end();
+    if (one) return layout_groups_[index_of(ids.front())];
     const auto known = unions_.find(ids);
     if (known != unions_.end()) return known->second;
     std::vector<DeviceId> members;
@@ -469,6 +482,8 @@ class Lowering {
   }
 
   const StepLayouts& layouts_;
+  std::span<const std::uint32_t> layers_;  // By layer of the plan: that of the layouts.
+  std::span<const Phase> order_;
   Plan plan_;
   std::vector<Chain> chains_;
   std::int32_t microbatch_ = 0;
@@ -480,13 +495,13 @@ class Lowering {
   std::map<std::pair<LayoutId, LayoutId>, Redistribution> movements_;
 };
 
-void check_order(const StepLayouts& layouts, std::int64_t num_layers) {
+void check_order(std::span<const Phase> order, std::size_t num_microbatches,
+                 std::int64_t num_layers) {
   const auto per_microbatch = static_cast<std::size_t>(1 + 4 * num_layers);
-  CHECK(layouts.order.size() == layouts.microbatches.size() * per_microbatch,
-        "the order names every part once");
-  std::vector<Phase> next(layouts.microbatches.size(),
+  CHECK(order.size() == num_microbatches * per_microbatch, "the order names every part once");
+  std::vector<Phase> next(num_microbatches,
                           Phase{.microbatch = 0, .layer = -1, .part = Part::embed});
-  for (const Phase& phase : layouts.order) {
+  for (const Phase& phase : order) {
     Phase& expected = next[static_cast<std::size_t>(phase.microbatch)];
     CHECK(phase.layer == expected.layer && phase.part == expected.part,
           "a microbatch's parts keep their order");
@@ -547,8 +562,15 @@ std::size_t hash_of(const StepLayouts& layouts) {
 }
 
 Plan lower(const PlanHeader& header, const StepLayouts& layouts) {
-  check_order(layouts, header.model.num_layers);
-  return Lowering(header, layouts).run();
+  std::vector<std::uint32_t> layers(static_cast<std::size_t>(header.model.num_layers));
+  std::iota(layers.begin(), layers.end(), 0U);
+  return lower_layers(header, layouts, layers, layouts.order).plan;
+}
+
+PhasedPlan lower_layers(const PlanHeader& header, const StepLayouts& layouts,
+                        std::span<const std::uint32_t> layers, std::span<const Phase> order) {
+  check_order(order, layouts.microbatches.size(), header.model.num_layers);
+  return Lowering(header, layouts, layers, order).run();
 }
 
 }  // namespace weir

@@ -5,6 +5,7 @@
 // layout than it is in, the redistribution. The one lowering for all strategies.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -112,5 +113,18 @@ struct PlanHeader {
 // Layout mistakes become a plan that `validate` refuses by name; only an order that is no
 // permutation is a bug here.
 [[nodiscard]] Plan lower(const PlanHeader& header, const StepLayouts& layouts);
+
+// A plan that remembers its phases: order[i] became nodes [first_node[i], first_node[i + 1]). What
+// a phase becomes depends on its part, on the layouts of its layer and, for the first part of a
+// layer, of the layer before; the logits come with the last layer.
+struct PhasedPlan {
+  Plan plan;
+  std::vector<std::uint32_t> first_node;  // One more than phases.
+};
+// Of a model that has some of the layers only: the plan's layer i is layer layers[i] of `layouts`,
+// and `order` stands for theirs. The header's model has as many.
+[[nodiscard]] PhasedPlan lower_layers(const PlanHeader& header, const StepLayouts& layouts,
+                                      std::span<const std::uint32_t> layers,
+                                      std::span<const Phase> order);
 
 }  // namespace weir

@@ -46,7 +46,9 @@ using Category = std::int64_t DeviceMemory::*;
 
 class MemoryPlanner {
  public:
-  MemoryPlanner(const Plan& plan, const StepLengths& lengths) : plan_(plan), lengths_(lengths) {
+  MemoryPlanner(const Plan& plan, const StepLengths& lengths,
+                std::span<const std::int64_t> layer_repeats)
+      : plan_(plan), lengths_(lengths), layer_repeats_(layer_repeats) {
     producer_.resize(plan.values.size(), nullptr);
     bytes_.resize(plan.values.size(), nullptr);
     for (const Node& node : plan.nodes) {
@@ -60,7 +62,7 @@ class MemoryPlanner {
 
   std::vector<DeviceMemory> run() {
     std::vector<DeviceMemory> memory(plan_.devices.size());
-    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_);
+    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_, layer_repeats_);
     for (std::size_t d = 0; d < memory.size(); ++d)
       memory[d] = d > 0 && is_like_previous(d) ? memory[d - 1] : at_fullest(lifetimes(d));
     for (std::size_t d = 0; d < memory.size(); ++d) {
@@ -69,9 +71,11 @@ class MemoryPlanner {
     }
     for (const Node& node : plan_.nodes) {
       if (!writes_state(node.kind)) continue;
+      const std::int64_t count =
+          layer_repeats_.empty() ? 1 : layer_repeats_[static_cast<std::size_t>(node.layer)];
       for (const ValueId cache : node.outputs) {
         for (std::size_t d = 0; d < memory.size(); ++d)
-          memory[d].kv_cache += (*bytes_[index_of(cache)])[d];
+          memory[d].kv_cache += count * (*bytes_[index_of(cache)])[d];
       }
     }
     return memory;
@@ -179,6 +183,7 @@ class MemoryPlanner {
 
   const Plan& plan_;
   const StepLengths& lengths_;
+  std::span<const std::int64_t> layer_repeats_;
   std::vector<const Node*> producer_;  // By ValueId.
   std::vector<const std::vector<std::int64_t>*> bytes_;
   std::vector<Place> places_;
@@ -196,8 +201,9 @@ std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId value,
   return bytes;
 }
 
-std::vector<DeviceMemory> memory_by_device(const Plan& plan, const StepLengths& lengths) {
-  return MemoryPlanner(plan, lengths).run();
+std::vector<DeviceMemory> memory_by_device(const Plan& plan, const StepLengths& lengths,
+                                           std::span<const std::int64_t> layer_repeats) {
+  return MemoryPlanner(plan, lengths, layer_repeats).run();
 }
 
 }  // namespace weir

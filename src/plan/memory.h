@@ -2,6 +2,7 @@
 // How much memory a plan needs on each device for given lengths.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,9 @@ struct DeviceMemory {
 // the start of the task that writes it to the end of the last that reads it on its device
 // (plan/queue_overlap.h). Categories are those of the fullest moment. The plan's queues must be
 // those of a valid plan.
-[[nodiscard]] std::vector<DeviceMemory> memory_by_device(const Plan& plan,
-                                                         const StepLengths& lengths);
+// `layer_repeats`: of each of the plan's layers, how many like it weights and caches are counted
+// for; empty: one.
+[[nodiscard]] std::vector<DeviceMemory> memory_by_device(
+    const Plan& plan, const StepLengths& lengths, std::span<const std::int64_t> layer_repeats = {});
 
 }  // namespace weir

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 namespace weir {
@@ -14,7 +16,8 @@ struct Part {
 
 class SliceList {
  public:
-  SliceList(const ModelSpec& model, std::int32_t layer) : model_(model), layer_(layer) {}
+  SliceList(const ModelSpec& model, std::int32_t layer, std::vector<WeightSlice>& slices)
+      : model_(model), layer_(layer), slices_(slices) {}
 
   void matrix(WeightKind kind, Part rows, Part cols) {
     slices_.push_back({.kind = kind,
@@ -27,12 +30,11 @@ class SliceList {
   void vector(WeightKind kind, Part cols) {
     if (has_weight(model_, kind)) matrix(kind, {.dims = {.begin = 0, .end = 1}}, cols);
   }
-  [[nodiscard]] std::vector<WeightSlice> take() { return std::move(slices_); }
 
  private:
   const ModelSpec& model_;
   std::int32_t layer_;
-  std::vector<WeightSlice> slices_;
+  std::vector<WeightSlice>& slices_;
 };
 
 // Columns of an output box, whose head and dim axes are constant.
@@ -52,17 +54,15 @@ Part contraction_of(const Layout& layout, const Piece& piece, const TensorShape&
 
 bool starts_at_zero(const Part& part) { return part.heads.begin == 0 && part.dims.begin == 0; }
 
-}  // namespace
-
-std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::size_t output,
-                                       const Piece& piece) {
+// Appends what a piece of an output of this shape needs.
+void append_slices(const Plan& plan, const Node& node, std::size_t output, const TensorShape& shape,
+                   const Piece& piece, std::vector<WeightSlice>& slices) {
   const ModelSpec& model = plan.model;
   const Value& value = plan.at(node.outputs[output]);
   const Layout& layout = plan.layout_of(node.outputs[output]);
-  const TensorShape shape = shape_of(plan, value);
   const Part out = part_of(piece.box, shape);
   const Part hidden = {.dims = {.begin = 0, .end = model.hidden_size}};
-  SliceList list(model, node.layer);
+  SliceList list(model, node.layer, slices);
   using enum OpKind;
   using W = WeightKind;
   switch (node.kind) {
@@ -124,7 +124,16 @@ std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::
     case kv_copy:
       break;
   }
-  return list.take();
+}
+
+}  // namespace
+
+std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::size_t output,
+                                       const Piece& piece) {
+  std::vector<WeightSlice> slices;
+  const TensorShape shape = shape_of(plan, plan.at(node.outputs[output]));
+  append_slices(plan, node, output, shape, piece, slices);
+  return slices;
 }
 
 std::vector<WeightSlice> weights_on(const Plan& plan, DeviceId device) {
@@ -202,16 +211,61 @@ void append_rectangles(const WeightSlice& slice, std::int64_t row_head_dim,
 
 using Rectangles = std::vector<std::pair<Interval, Interval>>;
 
+// What the devices hold of each weight: one rectangle, as nearly always, or several.
+class HeldWeights {
+ public:
+  explicit HeldWeights(const Plan& plan)
+      : model_(plan.model), first_(plan.devices.size() * kAllWeightKinds.size()) {}
+
+  void add(DeviceId device, WeightKind kind, const Rectangles& rectangles) {
+    const std::size_t place =
+        index_of(device) * kAllWeightKinds.size() + static_cast<std::size_t>(kind);
+    for (const auto& rectangle : rectangles) {
+      if (!first_[place]) {
+        first_[place] = rectangle;
+      } else if (*first_[place] != rectangle) {
+        Rectangles& more = more_[place];
+        if (std::ranges::find(more, rectangle) == more.end()) more.push_back(rectangle);
+      }
+    }
+  }
+
+  [[nodiscard]] std::vector<std::int64_t> bytes() {
+    std::vector<std::int64_t> bytes(first_.size() / kAllWeightKinds.size(), 0);
+    const std::int64_t size = size_in_bytes(model_.weight_dtype);
+    for (std::size_t place = 0; place < first_.size(); ++place) {
+      if (!first_[place] || more_.contains(place)) continue;
+      const auto& [rows, cols] = *first_[place];
+      bytes[place / kAllWeightKinds.size()] += rows.size() * cols.size() * size;
+    }
+    for (auto& [place, rectangles] : more_) {
+      rectangles.push_back(*first_[place]);
+      bytes[place / kAllWeightKinds.size()] += union_area(rectangles) * size;
+    }
+    return bytes;
+  }
+
+ private:
+  const ModelSpec& model_;
+  std::vector<std::optional<std::pair<Interval, Interval>>> first_;  // By device, then kind.
+  std::map<std::size_t, Rectangles> more_;
+};
+
 // Bytes that the weight-carrying nodes of one layer need on each device.
 std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
                                              const std::vector<const Node*>& nodes) {
   using enum WeightKind;
   const ModelSpec& model = plan.model;
-  std::vector<std::map<WeightKind, Rectangles>> held(plan.devices.size());
+  HeldWeights held(plan);
+  std::vector<WeightSlice> slices;
+  Rectangles added;
   for (const Node* node : nodes) {
     for (std::size_t output = 0; output < node->outputs.size(); ++output) {
+      const TensorShape shape = shape_of(plan, plan.at(node->outputs[output]));
       for (const Piece& piece : plan.layout_of(node->outputs[output]).pieces) {
-        for (const WeightSlice& slice : weight_slices(plan, *node, output, piece)) {
+        slices.clear();
+        append_slices(plan, *node, output, shape, piece, slices);
+        for (const WeightSlice& slice : slices) {
           if (slice.elements() == 0) continue;
           const WeightKind kind =
               slice.kind == lm_head && model.tied_embeddings ? embedding : slice.kind;
@@ -219,25 +273,22 @@ std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
           const bool cols_have_heads =
               kind == o_proj || kind == q_bias || kind == k_bias || kind == v_bias;
           const WeightShape whole = shape_of(model, kind);
-          Rectangles added;
+          added.clear();
           append_rectangles(slice, rows_have_heads ? model.head_dim : whole.rows,
                             cols_have_heads ? model.head_dim : whole.cols, added);
-          Rectangles& rectangles = held[index_of(piece.device)][kind];
-          for (const auto& rectangle : added) {
-            if (std::ranges::find(rectangles, rectangle) == rectangles.end())
-              rectangles.push_back(rectangle);
-          }
+          held.add(piece.device, kind, added);
         }
       }
     }
   }
-  std::vector<std::int64_t> bytes(plan.devices.size(), 0);
-  for (std::size_t device = 0; device < held.size(); ++device) {
-    for (const auto& [kind, rectangles] : held[device]) {
-      bytes[device] += union_area(rectangles) * size_in_bytes(model.weight_dtype);
-    }
-  }
-  return bytes;
+  return held.bytes();
+}
+
+bool has_weights(const ModelSpec& model, OpKind kind) {
+  if (kind == OpKind::rope) return model.qk_norm;
+  const bool is_norm =
+      kind == OpKind::attn_norm || kind == OpKind::ffn_norm || kind == OpKind::final_norm;
+  return is_norm || kind == OpKind::embed || class_of(kind) == OpClass::linear;
 }
 
 // Embedding and lm_head may share bytes, so what lies outside the layers counts as one layer.
@@ -249,15 +300,14 @@ std::int32_t weight_layer(const Node& node) {
 
 }  // namespace
 
-std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan) {
+std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan,
+                                                 std::span<const std::int64_t> layer_repeats) {
   // Layers whose nodes have the same layouts hold the same bytes, so each distinct layer is looked
   // at once.
   using Signature = std::vector<std::pair<OpKind, LayoutId>>;
   std::map<std::int32_t, std::vector<const Node*>> layers;
   for (const Node& node : plan.nodes) {
-    const OpClass op_class = class_of(node.kind);
-    if (op_class == OpClass::linear || op_class == OpClass::elementwise)
-      layers[weight_layer(node)].push_back(&node);
+    if (has_weights(plan.model, node.kind)) layers[weight_layer(node)].push_back(&node);
   }
   std::map<Signature, std::vector<std::int64_t>> known;
   std::vector<std::int64_t> bytes(plan.devices.size(), 0);
@@ -269,8 +319,10 @@ std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan) {
     }
     const auto [place, added] = known.try_emplace(std::move(signature));
     if (added) place->second = layer_weight_bytes(plan, nodes);
+    const bool repeated = layer >= 0 && !layer_repeats.empty();
+    const std::int64_t count = repeated ? layer_repeats[static_cast<std::size_t>(layer)] : 1;
     for (std::size_t device = 0; device < bytes.size(); ++device)
-      bytes[device] += place->second[device];
+      bytes[device] += count * place->second[device];
   }
   return bytes;
 }

@@ -3,6 +3,7 @@
 // follow from the layouts.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "plan/plan.h"
@@ -38,6 +39,8 @@ struct WeightSlice {
 
 // Bytes of the union of the device's slices in the model's storage dtype. A tied lm_head is the
 // embedding's bytes again.
-[[nodiscard]] std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan);
+// `layer_repeats`: of each of the plan's layers, how many like it there are to count; empty: one.
+[[nodiscard]] std::vector<std::int64_t> weight_bytes_by_device(
+    const Plan& plan, std::span<const std::int64_t> layer_repeats = {});
 
 }  // namespace weir

@@ -24,7 +24,8 @@ constexpr std::size_t kMostNamedInCycle = 12;
 // The checks, each assuming that the earlier ones found nothing.
 class Validator {
  public:
-  explicit Validator(const Plan& plan) : plan_(plan) {}
+  Validator(const Plan& plan, std::span<const std::int64_t> layer_repeats)
+      : plan_(plan), layer_repeats_(layer_repeats) {}
 
   std::vector<std::string> problems;
   std::vector<NodeId> producers;
@@ -135,6 +136,9 @@ class Validator {
   // A piece that is there twice would be computed twice.
   void check_repetition(std::size_t layout) {
     const std::vector<Piece>& pieces = plan_.layouts[layout].pieces;
+    const bool one_each =
+        std::ranges::adjacent_find(pieces, std::greater_equal<>{}, &Piece::device) == pieces.end();
+    if (one_each) return;
     std::unordered_multimap<std::size_t, std::size_t> earlier;  // Hash -> piece.
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       const std::size_t hash = hash_of({.kind = LayoutKind::whole, .pieces = {pieces[i]}});
@@ -197,18 +201,13 @@ class Validator {
   }
 
   [[nodiscard]] bool fits_a_signature(const Node& node) {
-    const auto has_roles = [&](const std::vector<ValueId>& ids, const std::vector<Role>& roles) {
-      return std::ranges::equal(ids, roles, {}, [&](ValueId id) { return plan_.at(id).role; });
+    const auto set_roles = [&](const std::vector<ValueId>& ids, std::vector<Role>& roles) {
+      roles.clear();
+      for (const ValueId id : ids) roles.push_back(plan_.at(id).role);
     };
-    return std::ranges::any_of(signatures(node.kind), [&](const OpSignature& signature) {
-      return has_roles(node.inputs, signature.inputs) && has_roles(node.outputs, signature.outputs);
-    });
-  }
-
-  const std::vector<OpSignature>& signatures(OpKind kind) {
-    const auto [place, added] = signatures_.try_emplace(kind);
-    if (added) place->second = signatures_of(kind, plan_.model);
-    return place->second;
+    set_roles(node.inputs, input_roles_);
+    set_roles(node.outputs, output_roles_);
+    return has_signature(node.kind, plan_.model, input_roles_, output_roles_);
   }
 
   // Every value is written once and read; the cache before the step has no writer, the logits and
@@ -301,21 +300,25 @@ class Validator {
   // are, and all find there what they need. Nodes of equal kind and layouts are alike.
   void check_locality() {
     struct Findings {
+      std::size_t example = 0;  // Node.
       std::vector<std::string> problems;
       std::vector<DeviceId> members;
     };
-    std::map<std::pair<OpKind, std::vector<std::pair<LayoutId, Role>>>, Findings> known;
+    std::unordered_multimap<std::size_t, Findings> known;  // By hash.
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
       const auto id = static_cast<NodeId>(i);
       const Node& node = plan_.nodes[i];
-      std::vector<std::pair<LayoutId, Role>> layouts;
-      for (const auto* ids : {&node.inputs, &node.outputs}) {
-        for (const ValueId value : *ids)
-          layouts.emplace_back(plan_.at(value).layout, plan_.at(value).role);
+      const std::size_t hash = hash_of_layouts(node);
+      const auto [first, last] = known.equal_range(hash);
+      auto place = std::find_if(first, last, [&](const auto& entry) {
+        return same_layouts(plan_.nodes[entry.second.example], node);
+      });
+      if (place == last) {
+        place = known.emplace(hash, Findings{.example = i,
+                                             .problems = locality_problems(plan_, node),
+                                             .members = members_of(node)});
       }
-      const auto [place, added] = known.try_emplace({node.kind, std::move(layouts)});
-      Findings& findings = place->second;
-      if (added) findings = {locality_problems(plan_, node), members_of(node)};
+      const Findings& findings = place->second;
       if (findings.members != plan_.at(node.devices)) {
         problem(
             fmt::format("{}: stands on other devices than its layouts say", name_of(plan_, id)));
@@ -323,6 +326,23 @@ class Validator {
       for (const std::string& text : findings.problems)
         problem(fmt::format("{}: {}", name_of(plan_, id), text));
     }
+  }
+
+  [[nodiscard]] bool same_layouts(const Node& a, const Node& b) const {
+    const auto same = [&](ValueId x, ValueId y) {
+      return plan_.at(x).layout == plan_.at(y).layout && plan_.at(x).role == plan_.at(y).role;
+    };
+    return a.kind == b.kind && std::ranges::equal(a.inputs, b.inputs, same) &&
+           std::ranges::equal(a.outputs, b.outputs, same);
+  }
+
+  [[nodiscard]] std::size_t hash_of_layouts(const Node& node) const {
+    std::size_t seed = static_cast<std::size_t>(node.kind);
+    for (const auto* ids : {&node.inputs, &node.outputs}) {
+      for (const ValueId id : *ids)
+        seed ^= index_of(plan_.at(id).layout) + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2);
+    }
+    return seed;
   }
 
   // The devices of the node's outputs and, where it communicates, of its inputs.
@@ -470,7 +490,7 @@ class Validator {
   }
 
   void check_memory() {
-    memory = memory_by_device(plan_, plan_.limits);
+    memory = memory_by_device(plan_, plan_.limits, layer_repeats_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const auto capacity = plan_.devices[i].memory_bytes;
       if (!capacity || memory[i].total() <= *capacity) continue;
@@ -484,13 +504,16 @@ class Validator {
   }
 
   const Plan& plan_;
-  std::map<OpKind, std::vector<OpSignature>> signatures_;
+  std::span<const std::int64_t> layer_repeats_;
+  std::vector<Role> input_roles_;  // Of the node at hand.
+  std::vector<Role> output_roles_;
 };
 
 }  // namespace
 
-tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan) {
-  Validator validator(plan);
+tl::expected<ValidPlan, std::vector<std::string>> validate(
+    Plan plan, std::span<const std::int64_t> layer_repeats) {
+  Validator validator(plan, layer_repeats);
   if (!validator.run()) return tl::unexpected(std::move(validator.problems));
   return ValidPlan({.plan = std::move(plan),
                     .order = std::move(validator.order),

@@ -46,14 +46,18 @@ class ValidPlan {
     std::vector<NodeId> producers;
     std::vector<DeviceMemory> memory;
   };
-  friend tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan);
+  friend tl::expected<ValidPlan, std::vector<std::string>> validate(
+      Plan plan, std::span<const std::int64_t> layer_repeats);
   explicit ValidPlan(Content content)
       : content_(std::make_shared<const Content>(std::move(content))) {}
 
   std::shared_ptr<const Content> content_;
 };
 
-// Cost: linear in nodes, queue entries and pieces of distinct layouts.
-[[nodiscard]] tl::expected<ValidPlan, std::vector<std::string>> validate(Plan plan);
+// Cost: linear in nodes, queue entries and pieces of distinct layouts. `layer_repeats`: of each of
+// the plan's layers, how many layers of the model it stands for (sim/fold.h), of which memory then
+// holds all; empty: itself.
+[[nodiscard]] tl::expected<ValidPlan, std::vector<std::string>> validate(
+    Plan plan, std::span<const std::int64_t> layer_repeats = {});
 
 }  // namespace weir

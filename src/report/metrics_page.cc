@@ -129,7 +129,7 @@ std::string work(const Metrics& metrics) {
                           {"per second"}},
               .rows = {}};
   for (const OpClass c : kOpClasses) {
-    const Work& done = metrics.work[c];
+    const WorkDone& done = metrics.work[c];
     if (done.tasks == 0) continue;
     const auto flop_rate = [](FlopsPerSecond rate) {
       return format_quantity(rate.value, "FLOP/s");

@@ -229,17 +229,17 @@ SimTime Breakdown::compute() const {
          (*this)[TimeClass::elementwise];
 }
 
-std::optional<FlopsPerSecond> Work::flops_per_second() const {
+std::optional<FlopsPerSecond> WorkDone::flops_per_second() const {
   if (time <= SimTime{}) return std::nullopt;
   return FlopsPerSecond{flops / to_seconds(time)};
 }
 
-std::optional<BytesPerSecond> Work::bytes_per_second() const {
+std::optional<BytesPerSecond> WorkDone::bytes_per_second() const {
   if (time <= SimTime{}) return std::nullopt;
   return BytesPerSecond{bytes / to_seconds(time)};
 }
 
-Work& Work::operator+=(const Work& other) {
+WorkDone& WorkDone::operator+=(const WorkDone& other) {
   tasks += other.tasks;
   time += other.time;
   flops += other.flops;

@@ -52,7 +52,7 @@ struct Breakdown {
 };
 
 // Work done by tasks, overlapped or not. `time` excludes waiting for other members.
-struct Work {
+struct WorkDone {
   std::int64_t tasks = 0;
   SimTime time;
   double flops = 0;  // Exact up to 2^53; a day of an H200 exceeds 64-bit integers.
@@ -60,19 +60,19 @@ struct Work {
 
   [[nodiscard]] std::optional<FlopsPerSecond> flops_per_second() const;
   [[nodiscard]] std::optional<BytesPerSecond> bytes_per_second() const;
-  Work& operator+=(const Work& other);
+  WorkDone& operator+=(const WorkDone& other);
 
-  bool operator==(const Work&) const = default;
+  bool operator==(const WorkDone&) const = default;
 };
 
 inline constexpr std::array kOpClasses = {OpClass::attention, OpClass::linear, OpClass::elementwise,
                                           OpClass::communication};
 
 struct WorkByClass {
-  std::array<Work, kOpClasses.size()> work{};
+  std::array<WorkDone, kOpClasses.size()> work{};
 
-  [[nodiscard]] Work& operator[](OpClass c) { return work[static_cast<std::size_t>(c)]; }
-  [[nodiscard]] const Work& operator[](OpClass c) const {
+  [[nodiscard]] WorkDone& operator[](OpClass c) { return work[static_cast<std::size_t>(c)]; }
+  [[nodiscard]] const WorkDone& operator[](OpClass c) const {
     return work[static_cast<std::size_t>(c)];
   }
 
@@ -123,11 +123,11 @@ struct Metrics {
   std::optional<Distribution> decode_steps;
 
   // Only where the timeline has tasks:
-  std::vector<DeviceMetrics> devices;   // By DeviceId.
-  std::optional<Breakdown> breakdown;   // Mean over devices, rounded so that it still adds up.
-  std::optional<double> utilisation;    // Mean over devices.
-  WorkByClass work;                     // Over all devices.
-  std::map<OpKind, Work> work_by_kind;  // Kinds that occurred.
+  std::vector<DeviceMetrics> devices;       // By DeviceId.
+  std::optional<Breakdown> breakdown;       // Mean over devices, rounded so that it still adds up.
+  std::optional<double> utilisation;        // Mean over devices.
+  WorkByClass work;                         // Over all devices.
+  std::map<OpKind, WorkDone> work_by_kind;  // Kinds that occurred.
 
   bool operator==(const Metrics&) const = default;
 };

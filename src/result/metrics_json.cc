@@ -29,7 +29,7 @@ json to_json(const Breakdown& breakdown) {
   return times;
 }
 
-json to_json(const Work& work) {
+json to_json(const WorkDone& work) {
   return {{"tasks", work.tasks},
           {"time_ns", work.time.ns},
           {"flops", work.flops},

@@ -51,6 +51,8 @@ struct CollectiveShape {
   std::vector<DeviceId> members;  // Ascending.
   DeviceId root{};                // broadcast, gather, reduce.
   std::int64_t bytes = 0;
+
+  bool operator==(const CollectiveShape&) const = default;
 };
 
 struct CollectiveOptions {

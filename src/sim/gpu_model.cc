@@ -171,8 +171,9 @@ KernelCost GpuModel::gemm(const GemmShape& shape, const MemoryLevel& weights) co
       const double memory = work.weight_bytes / std::min(weights.bandwidth.value, drawn) +
                             (work.activation_bytes + parts) /
                                 std::min(c.memory_efficiency * memory_bandwidth_, drawn);
-      best = std::min(best, c.launch.value + together(compute, memory, kGemmOverlap) +
-                                (splits > 1 ? c.split_overhead.value : 0));
+      const double beside = c.launch.value + (splits > 1 ? c.split_overhead.value : 0);
+      if (beside + std::max(compute, memory) >= best) continue;  // Together take no less.
+      best = std::min(best, beside + together(compute, memory, kGemmOverlap));
     }
   }
   return within_power(best, work.flops, work.weight_bytes + work.activation_bytes);

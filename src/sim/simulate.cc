@@ -70,16 +70,6 @@ std::vector<double> energy_of(const Plan& plan, const Machine& machine, const St
   return joules;
 }
 
-double price_of(const Plan& plan, const Machine& machine, SimTime makespan) {
-  constexpr double kSecondsPerHour = 3600;
-  double usd = 0;
-  for (std::size_t d = 0; d < plan.devices.size(); ++d) {
-    const DeviceType& type = machine.cluster().type_of(static_cast<DeviceId>(d));
-    usd += type.usd_per_hour.value_or(0) * to_seconds(makespan) / kSecondsPerHour;
-  }
-  return usd;
-}
-
 }  // namespace
 
 Status check_step_lengths(const Plan& plan, const StepLengths& lengths) {
@@ -102,40 +92,61 @@ Status check_step_lengths(const Plan& plan, const StepLengths& lengths) {
   return {};
 }
 
-Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
-                               const StepLengths& lengths, const SimulateOptions& options) {
-  if (auto status = check_step_lengths(plan.plan(), lengths); !status)
-    return tl::unexpected(status.error());
+Status check_simulation(const Plan& plan, const Machine& machine, const StepLengths& lengths) {
+  if (auto status = check_step_lengths(plan, lengths); !status) return status;
   const std::size_t available = machine.cluster().devices.size();
-  if (plan->devices.size() > available) {
+  if (plan.devices.size() > available) {
     return invalid_input(fmt::format("cluster {}: found {} devices, allowed at least {} as planned",
-                                     machine.cluster().name, available, plan->devices.size()));
+                                     machine.cluster().name, available, plan.devices.size()));
   }
-  const auto costs = StepCosts::make(plan, machine, lengths, options.collectives);
-  if (!costs) return tl::unexpected(costs.error());
+  return {};
+}
 
+SimulatedStep step_without_tasks(const Plan& plan, const StepLengths& lengths, SimTime end) {
   SimulatedStep step;
-  Schedule schedule = schedule_statically(plan, *costs);
-  step.links_shared = shares_links(plan.plan(), *costs, machine.topology(), schedule);
-  if (options.expand_collectives) {
-    schedule = {};  // Two are not needed at one time.
-    auto played = play_messages(plan, *costs, machine, lengths, options, step.links_shared);
-    if (!played) return tl::unexpected(played.error());
-    schedule = *std::move(played);
-  } else if (wants_events(options.method, step.links_shared)) {
-    schedule = {};
-    schedule = schedule_by_events(plan, *costs, machine.topology());
-  }
   bool prefill = false;
   std::int64_t new_tokens = 0;
   for (const RequestLengths& request : lengths) {
     prefill = prefill || request.q_len > 1;
-    if (request.q_len > 0 && plan->logits != LogitsWanted::none) ++new_tokens;
+    if (request.q_len > 0 && plan.logits != LogitsWanted::none) ++new_tokens;
   }
-  for (const PlanDevice& device : plan->devices) step.timeline.devices.push_back(device.name);
-  step.timeline.end = schedule.end;
+  for (const PlanDevice& device : plan.devices) step.timeline.devices.push_back(device.name);
+  step.timeline.end = end;
   step.timeline.steps.push_back(
-      {.prefill = prefill, .new_tokens = new_tokens, .start = {}, .end = schedule.end});
+      {.prefill = prefill, .new_tokens = new_tokens, .start = {}, .end = end});
+  return step;
+}
+
+double price_of(const Plan& plan, const Machine& machine, SimTime makespan) {
+  constexpr double kSecondsPerHour = 3600;
+  double usd = 0;
+  for (std::size_t d = 0; d < plan.devices.size(); ++d) {
+    const DeviceType& type = machine.cluster().type_of(static_cast<DeviceId>(d));
+    usd += type.usd_per_hour.value_or(0) * to_seconds(makespan) / kSecondsPerHour;
+  }
+  return usd;
+}
+
+Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
+                               const StepLengths& lengths, const SimulateOptions& options) {
+  if (auto status = check_simulation(plan.plan(), machine, lengths); !status)
+    return tl::unexpected(status.error());
+  const auto costs = StepCosts::make(plan, machine, lengths, options.collectives);
+  if (!costs) return tl::unexpected(costs.error());
+
+  Schedule schedule = schedule_statically(plan, *costs);
+  const bool links_shared = shares_links(plan.plan(), *costs, machine.topology(), schedule);
+  if (options.expand_collectives) {
+    schedule = {};  // Two are not needed at one time.
+    auto played = play_messages(plan, *costs, machine, lengths, options, links_shared);
+    if (!played) return tl::unexpected(played.error());
+    schedule = *std::move(played);
+  } else if (wants_events(options.method, links_shared)) {
+    schedule = {};
+    schedule = schedule_by_events(plan, *costs, machine.topology());
+  }
+  SimulatedStep step = step_without_tasks(plan.plan(), lengths, schedule.end);
+  step.links_shared = links_shared;
   if (options.record_tasks) step.timeline.tasks = records_of(plan.plan(), *costs, schedule);
   step.joules = energy_of(plan.plan(), machine, *costs, schedule.end);
   step.usd = price_of(plan.plan(), machine, schedule.end);

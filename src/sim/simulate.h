@@ -60,4 +60,14 @@ struct SimulatedStep {
 // Fails unless `lengths` has one entry per request of the plan, each within its limits.
 [[nodiscard]] Status check_step_lengths(const Plan& plan, const StepLengths& lengths);
 
+// What all ways to play a plan have in common (fold.h is another). The lengths are the plan's, and
+// the cluster has its devices:
+[[nodiscard]] Status check_simulation(const Plan& plan, const Machine& machine,
+                                      const StepLengths& lengths);
+// A step that takes until `end`: its record and its devices, nothing else.
+[[nodiscard]] SimulatedStep step_without_tasks(const Plan& plan, const StepLengths& lengths,
+                                               SimTime end);
+// Of all devices, in USD, where types have a price.
+[[nodiscard]] double price_of(const Plan& plan, const Machine& machine, SimTime makespan);
+
 }  // namespace weir

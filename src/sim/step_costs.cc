@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
@@ -48,15 +49,17 @@ StreamKind stream_kind_of(OpKind kind, Activation function) {
 class CostBuilder {
  public:
   CostBuilder(const ValidPlan& plan, const Machine& machine, const StepLengths& lengths,
-              const CollectiveOptions& options)
+              const CollectiveOptions& options, std::span<const std::int64_t> layer_repeats)
       : plan_(plan.plan()), machine_(machine), lengths_(lengths), options_(options) {
-    const std::vector<std::int64_t> weights = weight_bytes_by_device(plan_);
-    std::vector<std::int64_t> streamed = weights;
+    std::vector<std::int64_t> streamed;
+    for (const DeviceMemory& memory : plan.memory()) streamed.push_back(memory.weights);
     for (const Node& node : plan_.nodes) {
       if (!writes_state(node.kind)) continue;
+      const std::int64_t count =
+          layer_repeats.empty() ? 1 : layer_repeats[static_cast<std::size_t>(node.layer)];
       for (const ValueId output : node.outputs) {
         const std::vector<std::int64_t>& cache = value_bytes(output);
-        for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += cache[d];
+        for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += count * cache[d];
       }
     }
     for (std::size_t d = 0; d < streamed.size(); ++d) {
@@ -69,15 +72,8 @@ class CostBuilder {
     NodeClass result;
     result.example = id;
     if (queue_of(node.kind) == Queue::compute) {
-      together_.clear();
-      for (const DeviceId device : plan_.at(node.devices)) {
-        // Who has no tokens does not disturb.
-        const Work work = work_of(plan_, node, device, lengths_);
-        if (work.flops + work.written_bytes + work.kv_bytes > 0)
-          ++together_[machine_node_of(device)];
-      }
-      for (const DeviceId device : plan_.at(node.devices))
-        result.tasks.push_back(compute_cost(node, device));
+      count_together(node);
+      add_tasks(node, result);
       return result;
     }
     result.tasks.resize(plan_.at(node.devices).size());
@@ -112,7 +108,78 @@ class CostBuilder {
     return *level_[index_of(device)];
   }
 
-  TaskCost compute_cost(const Node& node, DeviceId device) const {
+  // Only CPUs whose kernels have been measured tell whether memory is shared.
+  void count_together(const Node& node) {
+    together_.clear();
+    for (const DeviceId device : plan_.at(node.devices)) {
+      if (!machine_.cluster().type_of(device).kernels) continue;
+      // Who has no tokens does not disturb.
+      const Work work = work_of(plan_, node, device, lengths_);
+      if (work.flops + work.written_bytes + work.kv_bytes > 0) ++together_[machine_node_of(device)];
+    }
+  }
+
+  // Neighbours mostly do the same, on other heads or columns.
+  void add_tasks(const Node& node, NodeClass& result) {
+    const std::vector<DeviceId>& members = plan_.at(node.devices);
+    std::vector<TensorShape> shapes;
+    for (const ValueId output : node.outputs) shapes.push_back(shape_of(plan_, plan_.at(output)));
+    std::vector<TaskPiece> last;
+    std::vector<TaskPiece> pieces;
+    result.tasks.reserve(members.size());
+    for (const DeviceId device : members) {
+      pieces.clear();
+      for (std::size_t o = 0; o < shapes.size(); ++o) {
+        for (const Piece& piece : plan_.layout_of(node.outputs[o]).pieces) {
+          if (piece.device == device) pieces.push_back({.piece = &piece, .shape = &shapes[o]});
+        }
+      }
+      const bool as_before = !result.tasks.empty() && alike(pieces, last);
+      result.tasks.push_back(as_before ? result.tasks.back() : compute_cost(node, device));
+      std::swap(pieces, last);
+    }
+  }
+
+  // A piece of an output of the node at hand.
+  struct TaskPiece {
+    const Piece* piece = nullptr;
+    const TensorShape* shape = nullptr;
+  };
+
+  // Whether two tasks of a node cost the same: on devices that do, their pieces lie at the same
+  // tokens and are as large in the axes of constant extent.
+  [[nodiscard]] bool alike(const std::vector<TaskPiece>& a, const std::vector<TaskPiece>& b) const {
+    if (a.size() != b.size() || a.empty()) return false;
+    const DeviceId x = a.front().piece->device;
+    const DeviceId y = b.front().piece->device;
+    return &machine_.model_of(x) == &machine_.model_of(y) && &level_of(x) == &level_of(y) &&
+           together(x) == together(y) &&
+           std::ranges::equal(a, b, [&](const TaskPiece& p, const TaskPiece& q) {
+             return p.shape == q.shape && alike(*p.piece, *q.piece, *p.shape);
+           });
+  }
+
+  [[nodiscard]] bool alike(const Piece& a, const Piece& b, const TensorShape& shape) const {
+    const auto same_size = [](const Range& x, const Range& y, std::int64_t extent) {
+      return x == y || resolve(x, extent).size() == resolve(y, extent).size();
+    };
+    const auto is_first = [&](const Piece& piece) {  // It adds the bias.
+      return resolve(piece.over.head, shape.over_heads).begin == 0 &&
+             resolve(piece.over.dim, shape.over_dims).begin == 0;
+    };
+    const auto kv_heads = [&](const Piece& piece) {
+      return kv_heads_of(plan_.model, resolve(piece.box.head, shape.heads)).size();
+    };
+    return a.box.request == b.box.request && a.box.token == b.box.token &&
+           a.over.token == b.over.token && same_size(a.box.head, b.box.head, shape.heads) &&
+           kv_heads(a) == kv_heads(b) &&
+           (shape.dim_is_positions ? a.box.dim == b.box.dim
+                                   : same_size(a.box.dim, b.box.dim, shape.dims)) &&
+           same_size(a.over.head, b.over.head, shape.over_heads) &&
+           same_size(a.over.dim, b.over.dim, shape.over_dims) && is_first(a) == is_first(b);
+  }
+
+  TaskCost compute_cost(const Node& node, DeviceId device) {
     const Work work = work_of(plan_, node, device, lengths_);
     const DeviceModel& model = machine_.model_of(device);
     KernelCost cost;
@@ -136,6 +203,19 @@ class CostBuilder {
             .bytes = work.bytes()};
   }
 
+  // Devices mostly do the same products, and the model tries many ways to do one.
+  [[nodiscard]] KernelCost gemm_cost(const GemmShape& shape, DeviceId device,
+                                     const DeviceModel& model) {
+    const MemoryLevel& level = level_of(device);
+    for (const KnownGemm& known : known_gemms_) {
+      if (known.shape == shape && known.model == &model && known.level == &level) return known.cost;
+    }
+    if (known_gemms_.size() == kMostKnown) known_gemms_.clear();
+    const KernelCost cost = model.gemm(shape, level);
+    known_gemms_.push_back({.shape = shape, .model = &model, .level = &level, .cost = cost});
+    return cost;
+  }
+
   [[nodiscard]] KernelCost stream_cost(OpKind kind, const Work& work, DeviceId device,
                                        const DeviceModel& model) const {
     if (work.bytes() == 0) return {};
@@ -149,7 +229,7 @@ class CostBuilder {
 
   // Half a tile of attention, whose scores pass through memory, or the merging of two tiles.
   [[nodiscard]] KernelCost unfused_cost(OpKind kind, const Work& work, DeviceId device,
-                                        const DeviceModel& model) const {
+                                        const DeviceModel& model) {
     if (work.bytes() == 0) return {};
     // As a product with the same arithmetic and operands: rows of the width of a tile.
     constexpr std::int64_t kTile = 128;
@@ -158,18 +238,18 @@ class CostBuilder {
     KernelCost cost = stream_cost(kind, work, device, model);
     if (work.kv_bytes == 0) return cost;
     const std::int64_t rows = std::max<std::int64_t>(1, work.flops / 2 / keys / kTile);
-    const KernelCost product = model.gemm({.rows = rows,
-                                           .cols = keys,
-                                           .depth = kTile,
-                                           .weight = plan_.kv_dtype,
-                                           .activation = plan_.activation_dtype,
-                                           .together = together(device)},
-                                          level_of(device));
+    const KernelCost product = gemm_cost({.rows = rows,
+                                          .cols = keys,
+                                          .depth = kTile,
+                                          .weight = plan_.kv_dtype,
+                                          .activation = plan_.activation_dtype,
+                                          .together = together(device)},
+                                         device, model);
     return product.time > cost.time ? product : cost;
   }
 
   // Matrices that take the same rows of the same input are one product (q, k and v; gate and up).
-  KernelCost linear_cost(const Node& node, DeviceId device, const DeviceModel& model) const {
+  KernelCost linear_cost(const Node& node, DeviceId device, const DeviceModel& model) {
     std::map<std::tuple<std::int64_t, std::int64_t>, std::int64_t> cols;  // By rows and depth.
     for (std::size_t output = 0; output < node.outputs.size(); ++output) {
       const Value& value = plan_.at(node.outputs[output]);
@@ -188,13 +268,13 @@ class CostBuilder {
     KernelCost sum;
     for (const auto& [key, width] : cols) {
       const auto& [rows, depth] = key;
-      const KernelCost part = model.gemm({.rows = rows,
-                                          .cols = width,
-                                          .depth = depth,
-                                          .weight = plan_.model.weight_dtype,
-                                          .activation = plan_.activation_dtype,
-                                          .together = together(device)},
-                                         level_of(device));
+      const KernelCost part = gemm_cost({.rows = rows,
+                                         .cols = width,
+                                         .depth = depth,
+                                         .weight = plan_.model.weight_dtype,
+                                         .activation = plan_.activation_dtype,
+                                         .together = together(device)},
+                                        device, model);
       sum.time += part.time;
       sum.joules += part.joules;
     }
@@ -234,10 +314,10 @@ class CostBuilder {
     return model.attention(launch, level_of(device));
   }
 
-  Status add_collectives(NodeId id, NodeClass& result) const {
+  Status add_collectives(NodeId id, NodeClass& result) {
     const Node& node = plan_.at(id);
     for (CollectiveShape& shape : collectives_of(plan_, id, lengths_)) {
-      const auto cost = collective_cost(machine_.topology(), shape, options_);
+      const auto cost = cost_of(shape);
       if (!cost) return tl::unexpected(cost.error());
       Flow flow{.latency = to_sim_time(cost->latency),
                 .transfer = to_sim_time(cost->transfer),
@@ -253,6 +333,17 @@ class CostBuilder {
       result.tasks[place_of(node, transfer.to)].bytes += bytes_of(plan_, node, transfer);
     }
     return {};
+  }
+
+  Result<CommCost> cost_of(const CollectiveShape& shape) {
+    for (const auto& [known, cost] : known_collectives_) {
+      if (known == shape) return cost;
+    }
+    auto cost = collective_cost(machine_.topology(), shape, options_);
+    if (!cost) return cost;
+    if (known_collectives_.size() == kMostKnown) known_collectives_.clear();
+    known_collectives_.emplace_back(shape, *cost);
+    return cost;
   }
 
   // Shares out what plan/transfers.h counts for a group among those who receive it.
@@ -359,18 +450,40 @@ class CostBuilder {
   const CollectiveOptions& options_;
   std::vector<const MemoryLevel*> level_;         // By device.
   std::map<std::size_t, std::int64_t> together_;  // By node of the cluster, of the node at hand.
+  struct KnownGemm {
+    GemmShape shape;
+    const DeviceModel* model = nullptr;
+    const MemoryLevel* level = nullptr;
+    KernelCost cost;
+  };
+  static constexpr std::size_t kMostKnown = 64;  // Looked through in turn.
+  std::vector<KnownGemm> known_gemms_;
+  std::vector<std::pair<CollectiveShape, CommCost>> known_collectives_;
   std::map<std::tuple<LayoutId, Role, std::int32_t>, std::vector<std::int64_t>> value_bytes_;
 };
 
-// What decides a node's costs: all but its layer.
-using ClassKey = std::tuple<OpKind, std::int32_t, GroupId, std::vector<std::pair<LayoutId, Role>>>;
+// Nodes that differ in nothing but their layer cost the same.
+bool differ_in_layer_only(const Plan& plan, const Node& a, const Node& b) {
+  const auto same = [&](ValueId x, ValueId y) {
+    return plan.at(x).layout == plan.at(y).layout && plan.at(x).role == plan.at(y).role;
+  };
+  return a.kind == b.kind && a.microbatch == b.microbatch && a.devices == b.devices &&
+         std::ranges::equal(a.inputs, b.inputs, same) &&
+         std::ranges::equal(a.outputs, b.outputs, same);
+}
 
-ClassKey key_of(const Plan& plan, const Node& node) {
-  std::vector<std::pair<LayoutId, Role>> values;
+// Equal for nodes that differ in their layer only.
+std::size_t hash_of(const Plan& plan, const Node& node) {
+  std::size_t seed = static_cast<std::size_t>(node.kind);
+  const auto mix = [&seed](std::size_t value) {
+    seed ^= value + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2);
+  };
+  mix(static_cast<std::size_t>(node.microbatch));
+  mix(index_of(node.devices));
   for (const auto* list : {&node.inputs, &node.outputs}) {
-    for (const ValueId id : *list) values.emplace_back(plan.at(id).layout, plan.at(id).role);
+    for (const ValueId id : *list) mix(index_of(plan.at(id).layout));
   }
-  return {node.kind, node.microbatch, node.devices, std::move(values)};
+  return seed;
 }
 
 }  // namespace
@@ -397,21 +510,30 @@ std::vector<CollectiveShape> collectives_of(const Plan& plan, NodeId id,
 }
 
 Result<StepCosts> StepCosts::make(const ValidPlan& plan, const Machine& machine,
-                                  const StepLengths& lengths, const CollectiveOptions& options) {
+                                  const StepLengths& lengths, const CollectiveOptions& options,
+                                  std::span<const std::int64_t> layer_repeats) {
   StepCosts costs;
-  CostBuilder builder(plan, machine, lengths, options);
-  std::map<ClassKey, std::uint32_t> known;
+  CostBuilder builder(plan, machine, lengths, options, layer_repeats);
+  std::unordered_multimap<std::size_t, std::uint32_t> known;
   costs.class_of_.reserve(plan->nodes.size());
   for (std::size_t n = 0; n < plan->nodes.size(); ++n) {
     const auto id = static_cast<NodeId>(n);
-    const auto [place, added] = known.try_emplace(
-        key_of(plan.plan(), plan->nodes[n]), static_cast<std::uint32_t>(costs.classes_.size()));
-    if (added) {
-      auto built = builder.build(id);
-      if (!built) return tl::unexpected(built.error());
-      costs.classes_.push_back(*std::move(built));
+    const std::size_t hash = hash_of(plan.plan(), plan->nodes[n]);
+    const auto [first, last] = known.equal_range(hash);
+    const auto found = std::find_if(first, last, [&](const auto& entry) {
+      return differ_in_layer_only(plan.plan(), plan->nodes[n],
+                                  plan->at(costs.classes_[entry.second].example));
+    });
+    if (found != last) {
+      costs.class_of_.push_back(found->second);
+      continue;
     }
-    costs.class_of_.push_back(place->second);
+    auto built = builder.build(id);
+    if (!built) return tl::unexpected(built.error());
+    const auto next = static_cast<std::uint32_t>(costs.classes_.size());
+    costs.classes_.push_back(*std::move(built));
+    costs.class_of_.push_back(next);
+    known.emplace(hash, next);
   }
   return costs;
 }

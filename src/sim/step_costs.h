@@ -49,13 +49,17 @@ struct NodeClass {
 class StepCosts {
  public:
   // `lengths` are within the plan's limits; device i of the plan is device i of the cluster. Fails
-  // where members of a communication are not joined.
+  // where members of a communication are not joined. `layer_repeats`: as the plan was validated
+  // with.
   static Result<StepCosts> make(const ValidPlan& plan, const Machine& machine,
-                                const StepLengths& lengths, const CollectiveOptions& options);
+                                const StepLengths& lengths, const CollectiveOptions& options,
+                                std::span<const std::int64_t> layer_repeats = {});
 
   [[nodiscard]] const NodeClass& of(NodeId node) const {
     return classes_[class_of_[index_of(node)]];
   }
+  [[nodiscard]] std::span<const NodeClass> classes() const { return classes_; }
+  [[nodiscard]] std::uint32_t class_index(NodeId node) const { return class_of_[index_of(node)]; }
 
  private:
   StepCosts() = default;

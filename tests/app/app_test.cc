@@ -94,12 +94,12 @@ TEST_F(App, ListsEveryStrategyWithItsOptions) {
 
 TEST_F(App, RefusesWrongCommandLines) {
   const std::string help = " (see `weir run --help`)";
-  expect_error(
-      2, {"--bogus"},
-      "command: found --bogus, allowed one of: devices, model, strategies, plan, simulate, accuracy, calibrate, bench, claims, run, demo");
-  expect_error(
-      2, {"launch"},
-      "command: found launch, allowed one of: devices, model, strategies, plan, simulate, accuracy, calibrate, bench, claims, run, demo");
+  expect_error(2, {"--bogus"},
+               "command: found --bogus, allowed one of: devices, model, strategies, plan, "
+               "simulate, accuracy, calibrate, bench, claims, run, demo");
+  expect_error(2, {"launch"},
+               "command: found launch, allowed one of: devices, model, strategies, plan, simulate, "
+               "accuracy, calibrate, bench, claims, run, demo");
   expect_error(2, {"model"}, "command: found none, allowed one of: new, show");
   expect_error(2, {"run"}, "--model: found nothing, allowed a value" + help);
   expect_error(2, {"run", "-m", tiny(), "-p", "x", "--bogus", "7"},
@@ -276,7 +276,7 @@ TEST_F(App, ProgressGoesToStderrAndOnlyWhenAsked) {
 TEST_F(App, RefusesPlacesWhereNothingCanBeWritten) {
   const std::string nowhere = file("no/such/place");
   const std::string allowed = ", allowed a file in an existing folder";
-  for (const std::string flag : {"--json", "--dot", "--svg"}) {
+  for (const std::string flag : {"--json", "--dot", "--svg", "--chakra"}) {
     expect_error(2, {"plan", "-m", "tiny", flag, nowhere}, flag + ": found " + nowhere + allowed);
   }
   expect_error(2, {"run", "-m", tiny(), "-p", "x", "--trace", tiny()},
@@ -298,10 +298,13 @@ TEST_F(App, PlansAreTablesJsonAndPictures) {
   EXPECT_EQ(read_back->devices.size(), 4U);
 
   Arguments to_files = plan;
-  to_files.insert(to_files.end(), {"--json", file("plan.json"), "--dot", file("plan.dot")});
+  to_files.insert(to_files.end(), {"--json", file("plan.json"), "--dot", file("plan.dot"),
+                                   "--chakra", file("trace")});
   EXPECT_EQ(run_weir(to_files).exit_code, 0);
   EXPECT_EQ(read(file("plan.json")), run_weir(to_stdout).out);
   EXPECT_TRUE(read(file("plan.dot")).starts_with("digraph"));
+  EXPECT_NE(read(file("trace.3.et")).find("0.0.4"), std::string::npos);
+  EXPECT_EQ(read(file("trace.groups.json")), "{\n  \"1\": [0, 1],\n  \"2\": [2, 3]\n}\n");
   EXPECT_EQ(run_weir({"plan", "--in", file("plan.json")}).out, text.out);
 }
 

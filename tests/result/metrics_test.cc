@@ -64,11 +64,11 @@ TEST(Metrics, RoundTheMeanBreakdownSoThatItStillAddsUp) {
 
 TEST(Metrics, SumWorkWhetherOverlappedOrNot) {
   const Metrics metrics = compute_metrics(sample_timeline());
-  const Work& comm = metrics.work[OpClass::communication];
+  const WorkDone& comm = metrics.work[OpClass::communication];
   EXPECT_EQ(comm.tasks, 2);
   EXPECT_EQ(comm.time.ns, 23 + 22);
   EXPECT_EQ(comm.bytes, 96);
-  const Work& linear = metrics.work[OpClass::linear];
+  const WorkDone& linear = metrics.work[OpClass::linear];
   EXPECT_EQ(linear.time.ns, 15 + 12 + 30);
   EXPECT_EQ(linear.flops, 14000);
   EXPECT_DOUBLE_EQ(linear.flops_per_second().value().value, 14000 / 57e-9);
@@ -81,7 +81,7 @@ TEST(Metrics, OfAnEmptyTimelineAreUndefinedAndNotInfinite) {
   const Metrics metrics = compute_metrics({});
   EXPECT_EQ(metrics, Metrics{});
   EXPECT_FALSE(metrics.tps);
-  EXPECT_FALSE(Work{}.flops_per_second());
+  EXPECT_FALSE(WorkDone{}.flops_per_second());
 }
 
 TEST(Metrics, WithoutOutputTokensHaveThroughputButNoLatency) {

@@ -18,6 +18,8 @@ std::int64_t one_of(Random& random, std::initializer_list<std::int64_t> values) 
   return values.begin()[random.integer(0, std::ssize(values) - 1)];
 }
 
+}  // namespace
+
 ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared) {
   const std::int64_t per_node = one_of(random, {1, 2, devices});
   ClusterSpec cluster = round_cluster((devices + per_node - 1) / per_node, per_node);
@@ -34,8 +36,6 @@ ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared) {
   }
   return cluster;
 }
-
-}  // namespace
 
 RandomCase random_case(std::uint64_t seed, bool shared) {
   Random random(seed);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/random.h"
 #include "plan/validate.h"
 #include "spec/cluster.h"
 
@@ -14,8 +15,11 @@ struct RandomCase {
   StepLengths lengths;
 };
 
-// Tensor and pipeline parallel plans of a tiny model. Where links are shared, nodes have a bus and
-// one card, and half the networks an oversubscribed core.
+// Nodes of 1, 2 or all of the devices. Where links are shared, nodes have a bus and one card, and
+// half the networks an oversubscribed core.
+[[nodiscard]] ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared);
+
+// Tensor and pipeline parallel plans of a tiny model on such clusters.
 [[nodiscard]] RandomCase random_case(std::uint64_t seed, bool shared);
 
 }  // namespace weir

@@ -5,9 +5,12 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/random.h"
+#include "clusters_for_tests.h"
 #include "plan/transfers.h"
 #include "random_cases.h"
 #include "result/paths.h"
@@ -15,6 +18,8 @@
 #include "result/timeline_json.h"
 #include "sim/memory_trace.h"
 #include "sim/simulate.h"
+#include "strategy/strategy.h"
+#include "tests/plan/plans_for_tests.h"
 
 namespace weir {
 namespace {
@@ -137,7 +142,7 @@ TEST_P(SimulateLaws, Law5HoldsForEveryStrategy) {
     }
     auto plan = validate(lower(header, named->strategy->layouts(shape)));
     ASSERT_TRUE(plan.has_value()) << join_problems(plan.error());
-    const Case made = {.plan = *std::move(plan),
+    const RandomCase made = {.plan = *std::move(plan),
                        .cluster = random_cluster(random, devices, GetParam()),
                        .lengths = lengths};
     const SimulatedStep step = simulated(made);

@@ -33,6 +33,7 @@ struct SimulateCommandOptions {
   std::vector<std::string> sweep;
   std::optional<std::string> trace;
   bool nccl_only = false;
+  bool expand = false;
   bool json = false;
 };
 
@@ -55,6 +56,11 @@ class SimulateCommand final : public Command {
                {.name = "--nccl-only",
                 .help = "no custom all_reduce kernels as serving engines have them"},
                options_.nccl_only);
+    add_switch(
+        app,
+        {.name = "--expand",
+         .help = "play every message of a collective's algorithm, not the collective as one"},
+        options_.expand);
     add_texts(app,
               {.name = "--sweep",
                .help = "NAME=A,B,... or NAME=FIRST..LAST (doubling; pool: every value) or "
@@ -80,6 +86,7 @@ class SimulateCommand final : public Command {
     PredictionInput input = {
         .model = *std::move(model), .setup = options_.setup, .requests = options_.requests};
     input.simulation.step.collectives.custom_all_reduce = !options_.nccl_only;
+    input.simulation.step.expand_collectives = options_.expand;
     if (options_.step_overhead_us) {
       input.simulation.between_steps =
           SimTime{static_cast<std::int64_t>(*options_.step_overhead_us * 1e3)};

@@ -197,7 +197,7 @@ double CpuModel::measured_attention(const AttentionShape& shape,
 }
 
 KernelCost CpuModel::stream(const StreamShape& shape, const MemoryLevel& streamed) const {
-  const MemoryLevel& level = level_for(shape.bytes);
+  const MemoryLevel& level = shape.cold ? streamed : level_for(shape.bytes);
   if (kernels_) {
     const auto per_byte = [&](const MemoryLevel& from) {
       const Around around(kernels_->stream, &StreamCost::kind, shape.kind, from.cache,

@@ -59,6 +59,7 @@ struct StreamShape {
   DType dtype = DType::bf16;
   StreamKind kind = StreamKind::copy;
   std::int64_t together = 1;
+  bool cold = false;  // Its operands lie where the cache of keys and values does.
 };
 
 // Where operands that outlive a step (weights, the KV cache) are read from: they are streamed in

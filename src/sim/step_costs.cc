@@ -292,8 +292,17 @@ class CostBuilder {
                           .kv = plan_.kv_dtype,
                           .activation = plan_.activation_dtype,
                           .together = together(device)};
+    // A CPU does the key ranges of one box one after the other and merges them; a GPU's kernel
+    // keeps what it has so far in registers.
+    const bool one_by_one = machine_.cluster().type_of(device).kernels.has_value();
+    std::vector<const Box*> seen;
+    std::int64_t merged = 0;  // Elements.
     for (const Piece& piece : layout.pieces) {
       if (piece.device != device) continue;
+      const bool merges = one_by_one && std::ranges::any_of(seen, [&](const Box* box) {
+                            return *box == piece.box;
+                          });
+      if (one_by_one && !merges) seen.push_back(&piece.box);
       const Interval requests = requests_of(piece.box, plan_.batch_size());
       for (std::int64_t r = requests.begin; r < requests.end; ++r) {
         const RequestLengths lengths = lengths_[static_cast<std::size_t>(r)];
@@ -309,9 +318,20 @@ class CostBuilder {
                                 .key_end = keys.end,
                                 .q_heads = box.head.size(),
                                 .kv_heads = kv_heads_of(plan_.model, box.head).size()});
+        merged += merges ? box.elements() : 0;
       }
     }
-    return model.attention(launch, level_of(device));
+    KernelCost cost = model.attention(launch, level_of(device));
+    if (merged == 0) return cost;
+    // Two are read and one is written.
+    const KernelCost merging =
+        model.stream({.bytes = 3 * merged * size_in_bytes(plan_.activation_dtype),
+                      .kind = StreamKind::add,
+                      .together = together(device)},
+                     level_of(device));
+    cost.time += merging.time;
+    cost.joules += merging.joules;
+    return cost;
   }
 
   Status add_collectives(NodeId id, NodeClass& result) {
@@ -379,12 +399,30 @@ class CostBuilder {
       const auto cost = message_cost(machine_.topology(), from, to, amount);
       if (!cost) return tl::unexpected(cost.error());
       result.tasks[receiver].bytes += amount;
-      result.flows.push_back({.latency = to_sim_time(cost->latency),
+      const Seconds beside = time_in_caches(node, from, to, amount, cost->transfer);
+      result.flows.push_back({.latency = to_sim_time(cost->latency + beside),
                               .transfer = to_sim_time(cost->transfer),
                               .uses = cost->uses,
                               .members = {place_of(node, from), receiver}});
     }
     return {};
+  }
+
+  // A CPU's receiver reads the sender's memory, but keys and values first come out of the blocks of
+  // the sender's cache, and land in memory that no cache holds: the slower of link and memory
+  // decides. Known where the kernels have been measured.
+  [[nodiscard]] Seconds time_in_caches(const Node& node, DeviceId from, DeviceId to,
+                                       std::int64_t amount, Seconds transfer) const {
+    const bool of_cache =
+        node.kind == OpKind::kv_copy || is_cache(plan_.at(node.inputs.front()).role);
+    if (!of_cache || !machine_.cluster().type_of(from).kernels) return {};
+    const auto copying = [&](DeviceId device) {
+      return machine_.model_of(device)
+          .stream({.bytes = 2 * amount, .cold = true}, level_of(device))
+          .time;
+    };
+    const Seconds landing = copying(to);
+    return copying(from) + (landing > transfer ? landing - transfer : Seconds{});
   }
 
   [[nodiscard]] std::uint32_t place_of(const Node& node, DeviceId device) const {

@@ -315,7 +315,11 @@ std::vector<StreamCost> measure_streams(DeviceTeams& teams, const Level& level) 
     const auto activate = [&](kernel::Activation function) {
       watch.time([&] { kernel::gated_activation(team, function, x, y, out); });
     };
-    watch.time([&] { std::memcpy(out.data, x.data, static_cast<std::size_t>(operand)); });
+    // Row by row, as parts of tensors are copied.
+    watch.time([&] {
+      for (std::int64_t row = 0; row < rows; ++row)
+        std::memcpy(out.data + row * kCols, x.data + row * kCols, kCols * sizeof(float));
+    });
     watch.time([&] { kernel::add(team, x, out); });
     watch.time([&] { kernel::rms_norm(team, x, {.weight = weight}, out); });
     watch.time([&] {

@@ -24,7 +24,13 @@ std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
   const TensorShape shape = shape_of(plan, value);
   std::vector<DeviceBytes> result;
   result.reserve(layout.pieces.size());
-  for (const Buffer& buffer : buffers_of(layout)) {
+  const std::vector<Buffer> buffers = buffers_of(layout);
+  for (std::size_t b = 0; b < buffers.size(); ++b) {
+    const Buffer& buffer = buffers[b];
+    if (b > 0 && buffer.box == buffers[b - 1].box) {  // A replica.
+      result.push_back({.device = buffer.device, .bytes = result.back().bytes});
+      continue;
+    }
     std::int64_t elements = 0;
     std::int64_t rows = 0;
     const Interval requests = requests_of(buffer.box, plan.batch_size());

@@ -60,7 +60,7 @@ struct StreamRows {
   float* q = nullptr;           // [count, key_dim], times scale and log2(e).
   float* out = nullptr;         // [count, value_dim], not yet divided by `sum`.
   float* largest = nullptr;     // [count], base 2.
-  float* sum = nullptr;         // [count]
+  float* sums = nullptr;        // [count, kLanes], parts of the sum of weights.
   float* scores = nullptr;      // [count, kRunKeys], of the present run.
   float* correction = nullptr;  // [count], likewise.
   std::int64_t count = 0;
@@ -82,17 +82,17 @@ class StreamMemory {
     Scratch& scratch = worker_scratch();
     scratch.reserve(
         Scratch::bytes_of_floats(rows * key_dim_) + Scratch::bytes_of_floats(rows * value_dim_) +
-        2 * Scratch::bytes_of_floats(rows) + Scratch::bytes_of_floats(most_rows * kRunKeys) +
-        Scratch::bytes_of_floats(most_rows));
+        Scratch::bytes_of_floats(rows) + Scratch::bytes_of_floats(rows * kLanes) +
+        Scratch::bytes_of_floats(most_rows * kRunKeys) + Scratch::bytes_of_floats(most_rows));
     q_ = scratch.floats(rows * key_dim_);
     out_ = scratch.floats(rows * value_dim_);
     largest_ = scratch.floats(rows);
-    sum_ = scratch.floats(rows);
+    sums_ = scratch.floats(rows * kLanes);
     scores_ = scratch.floats(most_rows * kRunKeys);
     correction_ = scratch.floats(most_rows);
     std::fill_n(out_, rows * value_dim_, 0.0F);
     std::fill_n(largest_, rows, kNoScore);
-    std::fill_n(sum_, rows, 0.0F);
+    std::fill_n(sums_, rows * kLanes, 0.0F);
   }
 
   // `before` rows belong to earlier tasks of the job.
@@ -100,7 +100,7 @@ class StreamMemory {
     return {.q = q_ + before * key_dim_,
             .out = out_ + before * value_dim_,
             .largest = largest_ + before,
-            .sum = sum_ + before,
+            .sums = sums_ + before * kLanes,
             .scores = scores_,
             .correction = correction_,
             .count = task.rows(),
@@ -114,7 +114,7 @@ class StreamMemory {
   float* q_ = nullptr;
   float* out_ = nullptr;
   float* largest_ = nullptr;
-  float* sum_ = nullptr;
+  float* sums_ = nullptr;
   float* scores_ = nullptr;
   float* correction_ = nullptr;
 };
@@ -202,29 +202,38 @@ HWY_NOINLINE void score_run(const Run<T>& run, const float* q, std::int64_t key_
   }
 }
 
-// Turns scores of one row into weights: those in `seen` relative to the new running maximum, the
-// others zero.
+// Turns scores of one row into weights: those in `seen` relative to the running maximum, the others
+// zero. `sums` holds kLanes parts of the running sum, so that nothing is summed across lanes here.
 HWY_INLINE void softmax_run(KeyRange seen, std::int64_t count, float* scores, float& largest,
-                            float& sum, float& correction) {
+                            float* sums, float& correction) {
   const DF d;
   constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  std::fill(scores, scores + std::clamp<std::int64_t>(seen.begin, 0, count), kNothing);
   // Up to a whole vector, so that there is no remainder.
   const std::int64_t padded = round_up(count, kLanes);
-  std::fill(scores + std::clamp<std::int64_t>(seen.end, 0, count), scores + padded, kNothing);
-  VecF maxima = hn::Set(d, largest);
-  for (std::int64_t j = 0; j < padded; j += kLanes)
+  if (seen.begin > 0) std::fill(scores, scores + std::min(seen.begin, count), kNothing);
+  const std::int64_t end = std::clamp<std::int64_t>(seen.end, 0, count);
+  if (end < padded) std::fill(scores + end, scores + padded, kNothing);
+  VecF maxima = hn::Load(d, scores);
+  for (std::int64_t j = kLanes; j < padded; j += kLanes) {
     maxima = hn::Max(maxima, hn::Load(d, scores + j));
-  const VecF maximum = hn::MaxOfLanes(d, maxima);
-  VecF sums = hn::Zero(d);
+  }
+  VecF total = hn::Load(d, sums);
+  correction = 1;
+  // Rare after the first runs, so that the weights need not wait for the maximum.
+  if (!hn::AllFalse(d, hn::Gt(maxima, hn::Set(d, largest)))) {
+    const VecF maximum = hn::Max(hn::MaxOfLanes(d, maxima), hn::Set(d, largest));
+    const VecF scale = exp2_nonpositive(d, hn::Sub(hn::Set(d, largest), maximum));
+    correction = hn::GetLane(scale);
+    largest = hn::GetLane(maximum);
+    total = hn::Mul(total, scale);
+  }
+  const VecF maximum = hn::Set(d, largest);
   for (std::int64_t j = 0; j < padded; j += kLanes) {
     const VecF weight = exp2_nonpositive(d, hn::Sub(hn::Load(d, scores + j), maximum));
     hn::Store(weight, d, scores + j);
-    sums = hn::Add(sums, weight);
+    total = hn::Add(total, weight);
   }
-  correction = hn::GetLane(exp2_nonpositive(d, hn::Sub(hn::Set(d, largest), maximum)));
-  largest = hn::GetLane(maximum);
-  sum = sum * correction + hn::GetLane(hn::SumOfLanes(d, sums));
+  hn::Store(total, d, sums);
 }
 
 // Adds dimensions [dim, dim + vectors * kLanes) of the weighted values.
@@ -425,13 +434,15 @@ HWY_INLINE void start_rows(const AttentionTask& task, const StreamRows& state) {
 }
 
 HWY_INLINE void finish_rows(const AttentionTask& task, const StreamRows& state) {
+  const DF d;
   for (std::int64_t row = 0; row < state.count; ++row) {
-    const float inverse = inverse_or_zero(state.sum[row]);
+    const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, state.sums + row * kLanes)));
+    const float inverse = inverse_or_zero(sum);
     float* const out = task.out(task.row_begin + row);
     const float* const from = state.out + row * state.value_dim;
     for (std::int64_t dim = 0; dim < state.value_dim; ++dim) out[dim] = from[dim] * inverse;
     float* const lse = task.lse(task.row_begin + row);
-    if (lse != nullptr) *lse = natural_lse(state.largest[row], state.sum[row]);
+    if (lse != nullptr) *lse = natural_lse(state.largest[row], sum);
   }
 }
 
@@ -455,7 +466,7 @@ HWY_INLINE void attend_in_runs(std::span<const AttentionTask> tasks) {
       const KeyRange seen = task.seen(task.row_begin + row);
       softmax_run({.begin = seen.begin - range.begin, .end = seen.end - range.begin},
                   range.end - range.begin, state.scores + row * kRunKeys, state.largest[row],
-                  state.sum[row], state.correction[row]);
+                  state.sums + row * kLanes, state.correction[row]);
     }
     at = place_after(tasks, at);
     add_range(task, range, next_run(tile.keys, tasks[at.task].kv_head, at.run, tile.key_dim),

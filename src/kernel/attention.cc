@@ -19,13 +19,11 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
-void attend(const AttentionTask& task) {
-  // A panel costs the same however few of its 32 rows are used; streaming costs by the row.
-  constexpr std::int64_t kMostStreamedRows = 16;
-  if (task.rows() <= kMostStreamedRows) {
-    attend_in_runs(task);
+void attend(std::span<const AttentionTask> job) {
+  if (job.front().rows() <= kMostStreamedRows) {
+    attend_in_runs(job);
   } else {
-    attend_in_blocks(task);
+    attend_in_blocks(job.front());
   }
 }
 
@@ -66,21 +64,21 @@ void merge_pieces(const AttentionMerge& merge) {
 void attention(Team& team, std::span<const AttentionTile> tiles) {
   AttentionPlan& plan = plan_of_this_thread();
   plan.make(tiles, team.size());
-  const std::span<const AttentionTask> tasks = plan.tasks();
+  const std::span<const AttentionJob> jobs = plan.jobs();
   // Below about 10 us of arithmetic on one core the team is not worth waking.
   constexpr std::int64_t kAloneBelow = std::int64_t{1} << 18U;  // Multiply-adds.
-  if (plan.cost() < kAloneBelow || tasks.size() == 1 || team.size() == 1) {
-    for (const AttentionTask& task : tasks) HWY_DYNAMIC_DISPATCH(attend)(task);
+  if (plan.cost() < kAloneBelow || jobs.size() == 1 || team.size() == 1) {
+    for (const AttentionJob& job : jobs) HWY_DYNAMIC_DISPATCH(attend)(plan.tasks_of(job));
     for (const AttentionMerge& merge : plan.merges()) merge_pieces(merge);
     return;
   }
   std::atomic<std::size_t> next{0};
-  const auto take_tasks = [&](int) {
-    for (std::size_t index = next++; index < tasks.size(); index = next++) {
-      HWY_DYNAMIC_DISPATCH(attend)(tasks[index]);
+  const auto take_jobs = [&](int) {
+    for (std::size_t index = next++; index < jobs.size(); index = next++) {
+      HWY_DYNAMIC_DISPATCH(attend)(plan.tasks_of(jobs[index]));
     }
   };
-  team.run(std::ref(take_tasks));
+  team.run(std::ref(take_jobs));
   const auto merge_some = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       merge_pieces(plan.merges()[static_cast<std::size_t>(index)]);

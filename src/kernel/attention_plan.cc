@@ -9,8 +9,8 @@
 namespace weir::kernel {
 namespace {
 
-// Tasks per worker, so that taking them in turn evens out their differing lengths.
-constexpr std::int64_t kTasksPerWorker = 4;
+// Jobs per worker, so that taking them in turn evens out their differing lengths.
+constexpr std::int64_t kJobsPerWorker = 4;
 // Keys below which cutting a range costs more (merging, starting up) than it gains.
 constexpr std::int64_t kLeastKeys = 256;
 
@@ -40,15 +40,17 @@ void AttentionPlan::make(std::span<const AttentionTile> tiles, int workers) {
   tasks_.clear();
   merges_.clear();
   row_blocks_.clear();
+  bundles_.clear();
+  jobs_.clear();
   cost_ = 0;
   group_heads(tiles);
   for (const AttentionTile& tile : tiles) cut_rows(tile);
-  cut_keys(workers);
-  // A total order, so that the same call makes the same tasks in the same order.
-  const auto order = [](const AttentionTask& task) {
-    return std::tuple(-task.cost, task.tile, task.kv_head, task.row_begin, task.keys.begin);
-  };
-  std::ranges::sort(tasks_, {}, order);
+  bundle_heads(workers);
+  reserve_partials();
+  for (const Bundle& bundle : bundles_) cut_bundle(bundle);
+  // A total order, so that the same call makes the same jobs in the same order.
+  const auto order = [](const AttentionJob& job) { return std::tuple(-job.cost, job.first); };
+  std::ranges::sort(jobs_, {}, order);
 }
 
 void AttentionPlan::group_heads(std::span<const AttentionTile> tiles) {
@@ -98,42 +100,83 @@ void AttentionPlan::cut_rows(const AttentionTile& tile) {
   }
 }
 
-void AttentionPlan::cut_keys(int workers) {
+void AttentionPlan::bundle_heads(int workers) {
   std::int64_t total = 0;
   for (const AttentionTask& block : row_blocks_) total += block.cost;
-  const std::int64_t target = std::max<std::int64_t>(1, total / (kTasksPerWorker * workers));
-  const auto pieces_of = [&](const AttentionTask& block) {
-    if (workers == 1) return std::int64_t{1};
-    return std::clamp<std::int64_t>(block.cost / target, 1,
-                                    std::max<std::int64_t>(1, length(block.keys) / kLeastKeys));
-  };
+  const std::int64_t target = std::max<std::int64_t>(1, total / (kJobsPerWorker * workers));
+  for (std::size_t first = 0; first < row_blocks_.size();) {
+    const AttentionTask& block = row_blocks_[first];
+    Bundle bundle{.first = first};
+    std::int64_t rows = 0;
+    std::int64_t cost = 0;
+    // A block of few rows has all queries of its tile, so all such blocks see the same keys.
+    do {
+      rows += row_blocks_[first].rows();
+      cost += row_blocks_[first].cost;
+      ++first;
+    } while (block.rows() <= kMostStreamedRows && first < row_blocks_.size() &&
+             row_blocks_[first].tile == block.tile &&
+             row_blocks_[first].rows() <= kMostStreamedRows &&
+             rows + row_blocks_[first].rows() <= kRowsPerTask);
+    bundle.count = first - bundle.first;
+    if (workers > 1) {
+      const std::int64_t pieces = std::max<std::int64_t>(1, cost / target);
+      bundle.key_pieces = std::clamp<std::int64_t>(length(block.keys) / kLeastKeys, 1, pieces);
+      bundle.head_parts =
+          std::min(ceil_div(pieces, bundle.key_pieces), static_cast<std::int64_t>(bundle.count));
+    }
+    bundles_.push_back(bundle);
+  }
+}
+
+void AttentionPlan::reserve_partials() {
   std::size_t bytes = 0;
-  for (const AttentionTask& block : row_blocks_) {
-    const std::int64_t pieces = pieces_of(block);
-    if (pieces == 1) continue;
-    bytes += Scratch::bytes_of_floats(pieces * block.rows() * block.tile->value_dim) +
-             Scratch::bytes_of_floats(pieces * block.rows());
+  for (const Bundle& bundle : bundles_) {
+    if (bundle.key_pieces == 1) continue;
+    for (std::size_t index = bundle.first; index < bundle.first + bundle.count; ++index) {
+      const AttentionTask& block = row_blocks_[index];
+      bytes += Scratch::bytes_of_floats(bundle.key_pieces * block.rows() * block.tile->value_dim) +
+               Scratch::bytes_of_floats(bundle.key_pieces * block.rows());
+    }
   }
   partials_.reserve(bytes);
-  for (const AttentionTask& block : row_blocks_) {
-    const std::int64_t pieces = pieces_of(block);
-    if (pieces == 1) {
-      tasks_.push_back(block);
-      continue;
+}
+
+void AttentionPlan::cut_bundle(const Bundle& bundle) {
+  const std::size_t first_merge = merges_.size();
+  const std::span<const AttentionTask> blocks =
+      std::span(row_blocks_).subspan(bundle.first, bundle.count);
+  const std::int64_t pieces = bundle.key_pieces;
+  for (const AttentionTask& block : blocks) {
+    if (pieces == 1) break;
+    merges_.push_back(
+        {.whole = block,
+         .partial_out = partials_.floats(pieces * block.rows() * block.tile->value_dim),
+         .partial_lse = partials_.floats(pieces * block.rows()),
+         .count = pieces});
+  }
+  const auto count = static_cast<std::int64_t>(bundle.count);
+  for (std::int64_t piece = 0; piece < pieces; ++piece) {
+    for (std::int64_t part = 0; part < bundle.head_parts; ++part) {
+      AttentionJob job{.first = tasks_.size()};
+      for (std::int64_t index = count * part / bundle.head_parts;
+           index < count * (part + 1) / bundle.head_parts; ++index) {
+        AttentionTask task = blocks[static_cast<std::size_t>(index)];
+        if (pieces > 1) {
+          const AttentionMerge& merge = merges_[first_merge + static_cast<std::size_t>(index)];
+          task.partial_out = merge.partial_out + piece * task.rows() * task.tile->value_dim;
+          task.partial_lse = merge.partial_lse + piece * task.rows();
+          const KeyRange all = task.keys;
+          task.keys = {.begin = all.begin + length(all) * piece / pieces,
+                       .end = all.begin + length(all) * (piece + 1) / pieces};
+          task.cost = cost_of(task);
+        }
+        job.cost += task.cost;
+        tasks_.push_back(task);
+      }
+      job.count = tasks_.size() - job.first;
+      jobs_.push_back(job);
     }
-    const std::int64_t rows = block.rows();
-    float* const out = partials_.floats(pieces * rows * block.tile->value_dim);
-    float* const lse = partials_.floats(pieces * rows);
-    for (std::int64_t piece = 0; piece < pieces; ++piece) {
-      AttentionTask task = block;
-      task.keys = {.begin = block.keys.begin + length(block.keys) * piece / pieces,
-                   .end = block.keys.begin + length(block.keys) * (piece + 1) / pieces};
-      task.partial_out = out + piece * rows * block.tile->value_dim;
-      task.partial_lse = lse + piece * rows;
-      task.cost = cost_of(task);
-      tasks_.push_back(task);
-    }
-    merges_.push_back({.whole = block, .partial_out = out, .partial_lse = lse, .count = pieces});
   }
 }
 

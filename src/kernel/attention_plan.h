@@ -1,8 +1,9 @@
 #pragma once
-// Cuts attention tiles into tasks for a team: blocks of rows, and ranges of keys where there are
-// too few blocks to keep every worker busy. A row is one (query, head); the query heads that share
-// a KV head lie in the same rows, so that keys and values are read once for all of them.
+// Cuts attention tiles into jobs for a team: blocks of rows, and ranges of keys where there are too
+// few blocks to keep every worker busy. A row is one (query, head); the query heads that share a KV
+// head lie in the same rows, so that keys and values are read once for all of them.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -59,18 +60,27 @@ struct AttentionTask {
 // The keys of [key_begin, key_end) that a query of the tile sees.
 [[nodiscard]] KeyRange keys_seen(const AttentionTile& tile, std::int64_t query);
 
-// The tasks `first` .. `first + count - 1` cover the same rows; their partial results belong to the
-// rows of `whole`.
+// Tasks that one worker does together: one with many rows, or those of several KV heads of a tile
+// with few rows each and the same keys, which then are read in the order in which they lie.
+struct AttentionJob {
+  std::size_t first = 0;  // Of the tasks.
+  std::size_t count = 0;
+  std::int64_t cost = 0;
+};
+
+// Partial results of the rows of `whole`, over `count` ranges of its keys in their order.
 struct AttentionMerge {
   AttentionTask whole;
-  const float* partial_out = nullptr;  // [count, rows, value_dim]
-  const float* partial_lse = nullptr;  // [count, rows]
+  float* partial_out = nullptr;  // [count, rows, value_dim]
+  float* partial_lse = nullptr;  // [count, rows]
   std::int64_t count = 0;
 };
 
 // Rows of one task at most, so that queries and outputs of all of them stay in L2 (1 MiB or more
 // beside a block of keys and values) while many rows share one widening of keys and values.
 inline constexpr std::int64_t kRowsPerTask = 256;
+// A panel costs the same however few of its 32 rows are used; streaming costs by the row.
+inline constexpr std::int64_t kMostStreamedRows = 16;
 
 class AttentionPlan {
  public:
@@ -78,19 +88,34 @@ class AttentionPlan {
   void make(std::span<const AttentionTile> tiles, int workers);
 
   // Longest first, so that the team ends at nearly the same time.
-  [[nodiscard]] std::span<const AttentionTask> tasks() const { return tasks_; }
+  [[nodiscard]] std::span<const AttentionJob> jobs() const { return jobs_; }
+  [[nodiscard]] std::span<const AttentionTask> tasks_of(const AttentionJob& job) const {
+    return std::span(tasks_).subspan(job.first, job.count);
+  }
   [[nodiscard]] std::span<const AttentionMerge> merges() const { return merges_; }
   [[nodiscard]] std::int64_t cost() const { return cost_; }  // Multiply-adds.
 
  private:
   void group_heads(std::span<const AttentionTile> tiles);
   void cut_rows(const AttentionTile& tile);
-  void cut_keys(int workers);
+  // Row blocks `first` .. `first + count - 1`, which share their keys, cut into `key_pieces` times
+  // `head_parts` jobs.
+  struct Bundle {
+    std::size_t first = 0;
+    std::size_t count = 0;
+    std::int64_t key_pieces = 1;
+    std::int64_t head_parts = 1;
+  };
+  void bundle_heads(int workers);
+  void reserve_partials();
+  void cut_bundle(const Bundle& bundle);
 
   std::vector<std::int64_t> heads_;  // Of all tiles, in order of their KV head.
   std::size_t heads_used_ = 0;       // By the tiles cut so far.
   std::vector<AttentionTask> row_blocks_;
+  std::vector<Bundle> bundles_;
   std::vector<AttentionTask> tasks_;
+  std::vector<AttentionJob> jobs_;
   std::vector<AttentionMerge> merges_;
   std::int64_t cost_ = 0;
   Scratch partials_;

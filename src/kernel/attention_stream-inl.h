@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <limits>
 #include <numbers>
+#include <span>
 
 #include "kernel/attention_block-inl.h"
 #include "kernel/attention_plan.h"
@@ -54,38 +55,68 @@ struct Run {
   NextRun next;
 };
 
-struct StreamMemory {
-  float* q = nullptr;           // [rows, key_dim], times scale and log2(e).
-  float* out = nullptr;         // [rows, value_dim], not yet divided by `sum`.
-  float* scores = nullptr;      // [rows, kRunKeys]
-  float* largest = nullptr;     // [rows], base 2.
-  float* sum = nullptr;         // [rows]
-  float* correction = nullptr;  // [rows]
-  std::int64_t rows = 0;
+// The rows of one task while it passes over a run.
+struct StreamRows {
+  float* q = nullptr;           // [count, key_dim], times scale and log2(e).
+  float* out = nullptr;         // [count, value_dim], not yet divided by `sum`.
+  float* largest = nullptr;     // [count], base 2.
+  float* sums = nullptr;        // [count, kLanes], parts of the sum of weights.
+  float* scores = nullptr;      // [count, kRunKeys], of the present run.
+  float* correction = nullptr;  // [count], likewise.
+  std::int64_t count = 0;
   std::int64_t key_dim = 0;
   std::int64_t value_dim = 0;
+};
 
-  explicit StreamMemory(const AttentionTask& task)
-      : rows(task.rows()), key_dim(task.tile->key_dim), value_dim(task.tile->value_dim) {
-    Scratch& scratch = worker_scratch();
-    scratch.reserve(Scratch::bytes_of_floats(rows * key_dim) +
-                    Scratch::bytes_of_floats(rows * value_dim) +
-                    Scratch::bytes_of_floats(rows * kRunKeys) + 3 * Scratch::bytes_of_floats(rows));
-    q = scratch.floats(rows * key_dim);
-    out = scratch.floats(rows * value_dim);
-    scores = scratch.floats(rows * kRunKeys);
-    largest = scratch.floats(rows);
-    sum = scratch.floats(rows);
-    correction = scratch.floats(rows);
-    const float scale = static_cast<float>(task.tile->scale * std::numbers::log2e);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const float* const from = task.q(task.row_begin + row);
-      for (std::int64_t d = 0; d < key_dim; ++d) q[row * key_dim + d] = from[d] * scale;
+// The memory of a job, cut from the worker's scratch.
+class StreamMemory {
+ public:
+  explicit StreamMemory(std::span<const AttentionTask> tasks)
+      : key_dim_(tasks.front().tile->key_dim), value_dim_(tasks.front().tile->value_dim) {
+    std::int64_t rows = 0;
+    std::int64_t most_rows = 0;
+    for (const AttentionTask& task : tasks) {
+      rows += task.rows();
+      most_rows = std::max(most_rows, task.rows());
     }
-    std::fill_n(out, rows * value_dim, 0.0F);
-    std::fill_n(largest, rows, kNoScore);
-    std::fill_n(sum, rows, 0.0F);
+    Scratch& scratch = worker_scratch();
+    scratch.reserve(
+        Scratch::bytes_of_floats(rows * key_dim_) + Scratch::bytes_of_floats(rows * value_dim_) +
+        Scratch::bytes_of_floats(rows) + Scratch::bytes_of_floats(rows * kLanes) +
+        Scratch::bytes_of_floats(most_rows * kRunKeys) + Scratch::bytes_of_floats(most_rows));
+    q_ = scratch.floats(rows * key_dim_);
+    out_ = scratch.floats(rows * value_dim_);
+    largest_ = scratch.floats(rows);
+    sums_ = scratch.floats(rows * kLanes);
+    scores_ = scratch.floats(most_rows * kRunKeys);
+    correction_ = scratch.floats(most_rows);
+    std::fill_n(out_, rows * value_dim_, 0.0F);
+    std::fill_n(largest_, rows, kNoScore);
+    std::fill_n(sums_, rows * kLanes, 0.0F);
   }
+
+  // `before` rows belong to earlier tasks of the job.
+  [[nodiscard]] StreamRows rows_of(const AttentionTask& task, std::int64_t before) const {
+    return {.q = q_ + before * key_dim_,
+            .out = out_ + before * value_dim_,
+            .largest = largest_ + before,
+            .sums = sums_ + before * kLanes,
+            .scores = scores_,
+            .correction = correction_,
+            .count = task.rows(),
+            .key_dim = key_dim_,
+            .value_dim = value_dim_};
+  }
+
+ private:
+  std::int64_t key_dim_;
+  std::int64_t value_dim_;
+  float* q_ = nullptr;
+  float* out_ = nullptr;
+  float* largest_ = nullptr;
+  float* sums_ = nullptr;
+  float* scores_ = nullptr;
+  float* correction_ = nullptr;
 };
 
 #if HWY_TARGET == HWY_SCALAR
@@ -120,16 +151,12 @@ HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
 }
 #endif
 
-// scores[r, j..j+4) for `rows` rows of q; `valid` of the keys exist, the others repeat the last.
+// scores[r, 0..4) for `rows` rows of q and the four keys from `keys` on, `stride` apart.
 template <int rows, class T>
-HWY_INLINE void score_four(const Run<T>& run, std::int64_t j, std::int64_t valid, const float* q,
-                           std::int64_t key_dim, float* scores) {
+HWY_INLINE void score_four(const T* keys, std::int64_t stride, const float* q, std::int64_t key_dim,
+                           float* scores) {
   const DF d;
   constexpr int kKeys = 4;
-  const T* keys[kKeys];
-  for (int k = 0; k < kKeys; ++k) {
-    keys[k] = run.at + (j + std::min<std::int64_t>(k, valid - 1)) * run.stride;
-  }
   VecF acc[rows][kKeys];
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
@@ -138,22 +165,25 @@ HWY_INLINE void score_four(const Run<T>& run, std::int64_t j, std::int64_t valid
   }
   std::int64_t i = 0;
   for (; i + kLanes <= key_dim; i += kLanes) {
-    VecF key[kKeys];
+    VecF query[rows];
     HWY_UNROLL(8)
-    for (int k = 0; k < kKeys; ++k) key[k] = load_wide(d, keys[k] + i);
+    for (int r = 0; r < rows; ++r) query[r] = hn::LoadU(d, q + r * key_dim + i);
     HWY_UNROLL(8)
-    for (int r = 0; r < rows; ++r) {
-      const VecF query = hn::LoadU(d, q + r * key_dim + i);
+    for (int k = 0; k < kKeys; ++k) {
+      const VecF key = load_wide(d, keys + k * stride + i);
       HWY_UNROLL(8)
-      for (int k = 0; k < kKeys; ++k) acc[r][k] = hn::MulAdd(query, key[k], acc[r][k]);
+      for (int r = 0; r < rows; ++r) acc[r][k] = hn::MulAdd(query[r], key, acc[r][k]);
     }
   }
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
-    float* const score = scores + r * kRunKeys + j;
-    store_sums(acc[r], score);
-    for (std::int64_t rest = i; rest < key_dim; ++rest) {
-      for (int k = 0; k < kKeys; ++k) score[k] += q[r * key_dim + rest] * widen_one(keys[k] + rest);
+    store_sums(acc[r], scores + r * kRunKeys);
+  }
+  for (; i < key_dim; ++i) {
+    for (int r = 0; r < rows; ++r) {
+      for (int k = 0; k < kKeys; ++k) {
+        scores[r * kRunKeys + k] += q[r * key_dim + i] * widen_one(keys + k * stride + i);
+      }
     }
   }
 }
@@ -161,53 +191,67 @@ HWY_INLINE void score_four(const Run<T>& run, std::int64_t j, std::int64_t valid
 template <int rows, class T>
 HWY_NOINLINE void score_run(const Run<T>& run, const float* q, std::int64_t key_dim,
                             float* scores) {
-  for (std::int64_t j = 0; j < run.count; j += 4) {
-    for (std::int64_t k = j; k < j + 4; ++k) run.next.prefetch(k);
-    score_four<rows>(run, j, std::min<std::int64_t>(4, run.count - j), q, key_dim, scores);
+  // Fewer than four keys are scored one by one, each four times.
+  const std::int64_t last = run.count < 4 ? run.count - 1 : run.count - 4;
+  const std::int64_t step = run.count < 4 ? 1 : 4;
+  const std::int64_t stride = run.count < 4 ? 0 : run.stride;
+  for (std::int64_t next = 0; next < run.count; next += step) {
+    for (std::int64_t k = next; k < next + step; ++k) run.next.prefetch(k);
+    const std::int64_t j = std::min(next, last);  // The last four may overlap those before.
+    score_four<rows>(run.at + j * run.stride, stride, q, key_dim, scores + j);
   }
 }
 
-// Turns scores of one row into weights: those in `seen` relative to the new running maximum, the
-// others zero.
+// Turns scores of one row into weights: those in `seen` relative to the running maximum, the others
+// zero. `sums` holds kLanes parts of the running sum, so that nothing is summed across lanes here.
 HWY_INLINE void softmax_run(KeyRange seen, std::int64_t count, float* scores, float& largest,
-                            float& sum, float& correction) {
+                            float* sums, float& correction) {
   const DF d;
   constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  std::fill(scores, scores + std::clamp<std::int64_t>(seen.begin, 0, count), kNothing);
   // Up to a whole vector, so that there is no remainder.
   const std::int64_t padded = round_up(count, kLanes);
-  std::fill(scores + std::clamp<std::int64_t>(seen.end, 0, count), scores + padded, kNothing);
-  VecF maxima = hn::Set(d, largest);
-  for (std::int64_t j = 0; j < padded; j += kLanes)
+  if (seen.begin > 0) std::fill(scores, scores + std::min(seen.begin, count), kNothing);
+  const std::int64_t end = std::clamp<std::int64_t>(seen.end, 0, count);
+  if (end < padded) std::fill(scores + end, scores + padded, kNothing);
+  VecF maxima = hn::Load(d, scores);
+  for (std::int64_t j = kLanes; j < padded; j += kLanes) {
     maxima = hn::Max(maxima, hn::Load(d, scores + j));
-  const VecF maximum = hn::MaxOfLanes(d, maxima);
-  VecF sums = hn::Zero(d);
+  }
+  VecF total = hn::Load(d, sums);
+  correction = 1;
+  // Rare after the first runs, so that the weights need not wait for the maximum.
+  if (!hn::AllFalse(d, hn::Gt(maxima, hn::Set(d, largest)))) {
+    const VecF maximum = hn::Max(hn::MaxOfLanes(d, maxima), hn::Set(d, largest));
+    const VecF scale = exp2_nonpositive(d, hn::Sub(hn::Set(d, largest), maximum));
+    correction = hn::GetLane(scale);
+    largest = hn::GetLane(maximum);
+    total = hn::Mul(total, scale);
+  }
+  const VecF maximum = hn::Set(d, largest);
   for (std::int64_t j = 0; j < padded; j += kLanes) {
     const VecF weight = exp2_nonpositive(d, hn::Sub(hn::Load(d, scores + j), maximum));
     hn::Store(weight, d, scores + j);
-    sums = hn::Add(sums, weight);
+    total = hn::Add(total, weight);
   }
-  correction = hn::GetLane(exp2_nonpositive(d, hn::Sub(hn::Set(d, largest), maximum)));
-  largest = hn::GetLane(maximum);
-  sum = sum * correction + hn::GetLane(hn::SumOfLanes(d, sums));
+  hn::Store(total, d, sums);
 }
 
 // Adds dimensions [dim, dim + vectors * kLanes) of the weighted values.
 template <int vectors, int rows, class T>
-HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const StreamMemory& memory,
+HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const StreamRows& state,
                                std::int64_t row) {
   const DF d;
   VecF acc[rows][vectors];
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
-    const VecF correction = hn::Set(d, memory.correction[row + r]);
+    const VecF correction = hn::Set(d, state.correction[row + r]);
     HWY_UNROLL(8)
     for (int v = 0; v < vectors; ++v) {
-      const float* const out = memory.out + (row + r) * memory.value_dim + dim + v * kLanes;
+      const float* const out = state.out + (row + r) * state.value_dim + dim + v * kLanes;
       acc[r][v] = hn::Mul(hn::LoadU(d, out), correction);
     }
   }
-  const float* weight = memory.scores + row * kRunKeys;
+  const float* weight = state.scores + row * kRunKeys;
   const T* value = run.at + dim;
   for (std::int64_t j = 0; j < run.count; ++j, value += run.stride, ++weight) {
     run.next.prefetch(j);
@@ -225,30 +269,34 @@ HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const Stream
   for (int r = 0; r < rows; ++r) {
     HWY_UNROLL(8)
     for (int v = 0; v < vectors; ++v) {
-      float* const out = memory.out + (row + r) * memory.value_dim + dim + v * kLanes;
+      float* const out = state.out + (row + r) * state.value_dim + dim + v * kLanes;
       hn::StoreU(acc[r][v], d, out);
     }
   }
 }
 
 template <int rows, class T>
-HWY_NOINLINE void add_run(Run<T> run, const StreamMemory& memory, std::int64_t row) {
+HWY_NOINLINE void add_run(Run<T> run, const StreamRows& state, std::int64_t row) {
   constexpr int kWide = rows == 1 ? 8 : 4;  // 8 to 16 sums in registers.
   std::int64_t dim = 0;
-  for (; dim + kWide * kLanes <= memory.value_dim; dim += kWide * kLanes) {
-    add_dimensions<kWide, rows>(run, dim, memory, row);
+  for (; dim + kWide * kLanes <= state.value_dim; dim += kWide * kLanes) {
+    add_dimensions<kWide, rows>(run, dim, state, row);
     run.next = {};
   }
-  for (; dim + kLanes <= memory.value_dim; dim += kLanes) {
-    add_dimensions<1, rows>(run, dim, memory, row);
+  for (; dim + 4 * kLanes <= state.value_dim; dim += 4 * kLanes) {
+    add_dimensions<4, rows>(run, dim, state, row);
     run.next = {};
   }
-  for (; dim < memory.value_dim; ++dim) {
+  for (; dim + kLanes <= state.value_dim; dim += kLanes) {
+    add_dimensions<1, rows>(run, dim, state, row);
+    run.next = {};
+  }
+  for (; dim < state.value_dim; ++dim) {
     for (int r = 0; r < rows; ++r) {
-      float& out = memory.out[(row + r) * memory.value_dim + dim];
-      out *= memory.correction[row + r];
+      float& out = state.out[(row + r) * state.value_dim + dim];
+      out *= state.correction[row + r];
       for (std::int64_t j = 0; j < run.count; ++j) {
-        out += memory.scores[(row + r) * kRunKeys + j] * widen_one(run.at + j * run.stride + dim);
+        out += state.scores[(row + r) * kRunKeys + j] * widen_one(run.at + j * run.stride + dim);
       }
     }
   }
@@ -256,42 +304,42 @@ HWY_NOINLINE void add_run(Run<T> run, const StreamMemory& memory, std::int64_t r
 
 // The next run is asked for once, while the first rows of the task pass over this one.
 template <class T>
-HWY_INLINE void score_rows(Run<T> run, const StreamMemory& memory) {
-  for (std::int64_t row = 0; row < memory.rows; row += kStreamRows, run.next = {}) {
-    const float* const q = memory.q + row * memory.key_dim;
-    float* const scores = memory.scores + row * kRunKeys;
-    switch (std::min<std::int64_t>(kStreamRows, memory.rows - row)) {
+HWY_INLINE void score_rows(Run<T> run, const StreamRows& state) {
+  for (std::int64_t row = 0; row < state.count; row += kStreamRows, run.next = {}) {
+    const float* const q = state.q + row * state.key_dim;
+    float* const scores = state.scores + row * kRunKeys;
+    switch (std::min<std::int64_t>(kStreamRows, state.count - row)) {
       case 1:
-        score_run<1>(run, q, memory.key_dim, scores);
+        score_run<1>(run, q, state.key_dim, scores);
         break;
       case 2:
-        score_run<2>(run, q, memory.key_dim, scores);
+        score_run<2>(run, q, state.key_dim, scores);
         break;
       case 3:
-        score_run<3>(run, q, memory.key_dim, scores);
+        score_run<3>(run, q, state.key_dim, scores);
         break;
       default:
-        score_run<4>(run, q, memory.key_dim, scores);
+        score_run<4>(run, q, state.key_dim, scores);
         break;
     }
   }
 }
 
 template <class T>
-HWY_INLINE void add_rows(Run<T> run, const StreamMemory& memory) {
-  for (std::int64_t row = 0; row < memory.rows; row += kStreamRows, run.next = {}) {
-    switch (std::min<std::int64_t>(kStreamRows, memory.rows - row)) {
+HWY_INLINE void add_rows(Run<T> run, const StreamRows& state) {
+  for (std::int64_t row = 0; row < state.count; row += kStreamRows, run.next = {}) {
+    switch (std::min<std::int64_t>(kStreamRows, state.count - row)) {
       case 1:
-        add_run<1>(run, memory, row);
+        add_run<1>(run, state, row);
         break;
       case 2:
-        add_run<2>(run, memory, row);
+        add_run<2>(run, state, row);
         break;
       case 3:
-        add_run<3>(run, memory, row);
+        add_run<3>(run, state, row);
         break;
       default:
-        add_run<4>(run, memory, row);
+        add_run<4>(run, state, row);
         break;
     }
   }
@@ -317,62 +365,117 @@ HWY_INLINE NextRun next_run(const KvBlocks& kv, std::int64_t head, KeyRange rang
 }
 
 HWY_INLINE void score_range(const AttentionTask& task, KeyRange range, NextRun next,
-                            const StreamMemory& memory) {
+                            const StreamRows& state) {
   const KvBlocks& keys = task.tile->keys;
   switch (keys.dtype) {
     case DType::f32:
-      return score_rows(run_of<float>(keys, task.kv_head, range, next), memory);
+      return score_rows(run_of<float>(keys, task.kv_head, range, next), state);
     case DType::bf16:
-      return score_rows(run_of<Bf16>(keys, task.kv_head, range, next), memory);
+      return score_rows(run_of<Bf16>(keys, task.kv_head, range, next), state);
     case DType::f16:
-      return score_rows(run_of<F16>(keys, task.kv_head, range, next), memory);
+      return score_rows(run_of<F16>(keys, task.kv_head, range, next), state);
   }
 }
 
 HWY_INLINE void add_range(const AttentionTask& task, KeyRange range, NextRun next,
-                          const StreamMemory& memory) {
+                          const StreamRows& state) {
   const KvBlocks& values = task.tile->values;
   switch (values.dtype) {
     case DType::f32:
-      return add_rows(run_of<float>(values, task.kv_head, range, next), memory);
+      return add_rows(run_of<float>(values, task.kv_head, range, next), state);
     case DType::bf16:
-      return add_rows(run_of<Bf16>(values, task.kv_head, range, next), memory);
+      return add_rows(run_of<Bf16>(values, task.kv_head, range, next), state);
     case DType::f16:
-      return add_rows(run_of<F16>(values, task.kv_head, range, next), memory);
+      return add_rows(run_of<F16>(values, task.kv_head, range, next), state);
   }
 }
 
-// The longest run from `begin` on that lies within one block of keys and one of values.
-HWY_INLINE KeyRange run_from(const AttentionTask& task, std::int64_t begin) {
-  if (begin >= task.keys.end) return {.begin = begin, .end = begin};
+// Where a job stands. It takes the keys of a block head by head, as they lie in memory, before it
+// goes on to the next block: two streams, one of keys and one of values, that never jump.
+struct StreamPlace {
+  std::size_t task = 0;
+  std::int64_t rows_before = 0;  // Of earlier tasks.
+  KeyRange block = {};           // The keys of the job that lie in the present blocks.
+  KeyRange run = {};             // Within `block`. Empty at the end.
+};
+
+// The longest range from `begin` on that lies within one block of keys and one of values.
+HWY_INLINE KeyRange block_from(const AttentionTask& task, std::int64_t begin) {
+  const std::int64_t end = std::max(begin, task.keys.end);
+  if (begin == end) return {.begin = begin, .end = end};
   return {.begin = begin,
-          .end = begin +
-                 std::min({kRunKeys, task.keys.end - begin, left_in_block(task.tile->keys, begin),
-                           left_in_block(task.tile->values, begin)})};
+          .end = begin + std::min({end - begin, left_in_block(task.tile->keys, begin),
+                                   left_in_block(task.tile->values, begin)})};
 }
 
-HWY_INLINE void attend_in_runs(const AttentionTask& task) {
-  const StreamMemory memory(task);
-  const AttentionTile& tile = *task.tile;
-  for (KeyRange range = run_from(task, task.keys.begin); range.begin < range.end;) {
-    const KeyRange following = run_from(task, range.end);
-    score_range(task, range, next_run(tile.values, task.kv_head, range, tile.value_dim), memory);
-    for (std::int64_t row = 0; row < memory.rows; ++row) {
+HWY_INLINE KeyRange run_from(KeyRange block, std::int64_t begin) {
+  return {.begin = begin, .end = std::min(block.end, begin + kRunKeys)};
+}
+
+HWY_INLINE StreamPlace place_after(std::span<const AttentionTask> tasks, StreamPlace at) {
+  if (at.run.end < at.block.end) {
+    at.run = run_from(at.block, at.run.end);
+    return at;
+  }
+  at.rows_before += tasks[at.task].rows();
+  ++at.task;
+  if (at.task == tasks.size()) at = {.block = block_from(tasks.front(), at.block.end)};
+  at.run = run_from(at.block, at.block.begin);
+  return at;
+}
+
+HWY_INLINE void start_rows(const AttentionTask& task, const StreamRows& state) {
+  const float scale = static_cast<float>(task.tile->scale * std::numbers::log2e);
+  for (std::int64_t row = 0; row < state.count; ++row) {
+    const float* const from = task.q(task.row_begin + row);
+    float* const to = state.q + row * state.key_dim;
+    for (std::int64_t d = 0; d < state.key_dim; ++d) to[d] = from[d] * scale;
+  }
+}
+
+HWY_INLINE void finish_rows(const AttentionTask& task, const StreamRows& state) {
+  const DF d;
+  for (std::int64_t row = 0; row < state.count; ++row) {
+    const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, state.sums + row * kLanes)));
+    const float inverse = inverse_or_zero(sum);
+    float* const out = task.out(task.row_begin + row);
+    const float* const from = state.out + row * state.value_dim;
+    for (std::int64_t dim = 0; dim < state.value_dim; ++dim) out[dim] = from[dim] * inverse;
+    float* const lse = task.lse(task.row_begin + row);
+    if (lse != nullptr) *lse = natural_lse(state.largest[row], sum);
+  }
+}
+
+// The tasks of a job: of the same tile, with the same keys and few rows each.
+HWY_INLINE void attend_in_runs(std::span<const AttentionTask> tasks) {
+  const StreamMemory memory(tasks);
+  std::int64_t rows_before = 0;
+  for (const AttentionTask& task : tasks) {
+    start_rows(task, memory.rows_of(task, rows_before));
+    rows_before += task.rows();
+  }
+  const AttentionTile& tile = *tasks.front().tile;
+  StreamPlace at{.block = block_from(tasks.front(), tasks.front().keys.begin)};
+  at.run = run_from(at.block, at.block.begin);
+  while (at.run.begin < at.run.end) {
+    const AttentionTask& task = tasks[at.task];
+    const KeyRange range = at.run;
+    const StreamRows state = memory.rows_of(task, at.rows_before);
+    score_range(task, range, next_run(tile.values, task.kv_head, range, tile.value_dim), state);
+    for (std::int64_t row = 0; row < state.count; ++row) {
       const KeyRange seen = task.seen(task.row_begin + row);
       softmax_run({.begin = seen.begin - range.begin, .end = seen.end - range.begin},
-                  range.end - range.begin, memory.scores + row * kRunKeys, memory.largest[row],
-                  memory.sum[row], memory.correction[row]);
+                  range.end - range.begin, state.scores + row * kRunKeys, state.largest[row],
+                  state.sums + row * kLanes, state.correction[row]);
     }
-    add_range(task, range, next_run(tile.keys, task.kv_head, following, tile.key_dim), memory);
-    range = following;
+    at = place_after(tasks, at);
+    add_range(task, range, next_run(tile.keys, tasks[at.task].kv_head, at.run, tile.key_dim),
+              state);
   }
-  for (std::int64_t row = 0; row < memory.rows; ++row) {
-    const float inverse = inverse_or_zero(memory.sum[row]);
-    float* const out = task.out(task.row_begin + row);
-    const float* const from = memory.out + row * memory.value_dim;
-    for (std::int64_t dim = 0; dim < memory.value_dim; ++dim) out[dim] = from[dim] * inverse;
-    float* const lse = task.lse(task.row_begin + row);
-    if (lse != nullptr) *lse = natural_lse(memory.largest[row], memory.sum[row]);
+  rows_before = 0;
+  for (const AttentionTask& task : tasks) {
+    finish_rows(task, memory.rows_of(task, rows_before));
+    rows_before += task.rows();
   }
 }
 

@@ -58,10 +58,10 @@ struct TileOperands {
 
 using TileProduct = void (*)(const TileOperands&);
 
+// Not a struct: its implicit constructor would lack the attributes of the target, and so could not
+// inline those of the vectors.
 template <int rows>
-struct Accumulators {
-  VecF v[rows][kVectors];
-};
+using Accumulators = VecF[rows][kVectors];
 
 template <int rows>
 HWY_INLINE void load_start(const TileOperands& t, Accumulators<rows>& acc) {
@@ -73,16 +73,16 @@ HWY_INLINE void load_start(const TileOperands& t, Accumulators<rows>& acc) {
       const float* c = t.c + r * t.c_stride + v * kLanes;
       switch (t.start_with) {
         case TileStart::zero:
-          acc.v[r][v] = hn::Zero(d);
+          acc[r][v] = hn::Zero(d);
           break;
         case TileStart::vector:
-          acc.v[r][v] = hn::LoadU(d, t.start + v * kLanes);
+          acc[r][v] = hn::LoadU(d, t.start + v * kLanes);
           break;
         case TileStart::own:
-          acc.v[r][v] = hn::LoadU(d, c);
+          acc[r][v] = hn::LoadU(d, c);
           break;
         case TileStart::own_scaled:
-          acc.v[r][v] = hn::Mul(hn::LoadU(d, c), hn::LoadU(d, t.start + v * kLanes));
+          acc[r][v] = hn::Mul(hn::LoadU(d, c), hn::LoadU(d, t.start + v * kLanes));
           break;
       }
     }
@@ -101,7 +101,7 @@ HWY_INLINE void add_outer_product(const float* a, const T* b, Accumulators<rows>
     const VecF value = hn::Set(d, Layout::at(a, r));
     HWY_UNROLL(8)
     for (int v = 0; v < kVectors; ++v) {
-      acc.v[r][v] = hn::MulAdd(value, row_of_b[v], acc.v[r][v]);
+      acc[r][v] = hn::MulAdd(value, row_of_b[v], acc[r][v]);
     }
   }
 }
@@ -134,7 +134,7 @@ HWY_NOINLINE void tile_product(const TileOperands& t) {
     HWY_UNROLL(16)
     for (int r = 0; r < rows; ++r) {
       HWY_UNROLL(8)
-      for (int v = 0; v < kVectors; ++v) acc[set].v[r][v] = hn::Zero(d);
+      for (int v = 0; v < kVectors; ++v) acc[set][r][v] = hn::Zero(d);
     }
   }
   const float* a = t.a;
@@ -157,9 +157,9 @@ HWY_NOINLINE void tile_product(const TileOperands& t) {
   for (int r = 0; r < rows; ++r) {
     HWY_UNROLL(8)
     for (int v = 0; v < kVectors; ++v) {
-      VecF sum = acc[0].v[r][v];
+      VecF sum = acc[0][r][v];
       HWY_UNROLL(8)
-      for (int set = 1; set < kSets; ++set) sum = hn::Add(sum, acc[set].v[r][v]);
+      for (int set = 1; set < kSets; ++set) sum = hn::Add(sum, acc[set][r][v]);
       hn::StoreU(sum, d, t.c + r * t.c_stride + v * kLanes);
     }
   }

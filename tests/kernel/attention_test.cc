@@ -207,6 +207,26 @@ TEST(Attention, MatchesTheReferenceWhenADecodeIsSplitOverKeys) {
   });
 }
 
+// Eight KV heads lie in one job over many ranges of keys; with 100 keys they are divided instead.
+TEST(Attention, MatchesTheReferenceWhenADecodeOfManyHeadsIsCut) {
+  on_every_target([] {
+    Team team(3);
+    Random random(13);
+    for (const std::int64_t keys : {100, 2100}) {
+      SCOPED_TRACE(testing::Message() << keys << " keys");
+      OwnedTile owned(random, {.queries = 1,
+                               .keys = keys,
+                               .kv_heads = 8,
+                               .heads_per_kv_head = 5,
+                               .key_dim = 64,
+                               .value_dim = 64,
+                               .dtype = DType::bf16});
+      owned.tile.first_query = keys - 1;
+      expect_attention_matches_the_reference(team, owned);
+    }
+  });
+}
+
 TEST(Attention, SharesTheTeamBetweenTilesOfABatch) {
   Team team(2);
   Random random(8);

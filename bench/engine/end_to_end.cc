@@ -16,19 +16,6 @@ struct Case {
   std::vector<std::int64_t> lengths;
 };
 
-std::vector<Case> cases() {
-  return {{.title = "8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary 32,000)",
-           .model = model_of(
-               "small",
-               {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096}),
-           .lengths = {1, 512, 2048, 8192, 16384}},
-          {.title = "4 layers x 4,096 wide (32 heads x 128, FFN 16,384 gated, vocabulary 32,000)",
-           .model = model_of(
-               "notes",
-               {.num_layers = 4, .hidden_size = 4096, .num_heads = 32, .intermediate_size = 16384}),
-           .lengths = {1, 512, 2048}}};
-}
-
 constexpr std::int64_t kDecodeSteps = 16;
 
 // Bytes that a decode step at this depth has to read: weights and the f16 cache once.
@@ -101,14 +88,26 @@ Result<std::string> measure_case(const Case& one, const SectionOptions& options)
 
 }  // namespace
 
-Result<std::string> end_to_end_section(const SectionOptions& options) {
-  std::string text;
-  for (const Case& one : cases()) {
-    auto part = measure_case(one, options);
-    if (!part) return part;
-    text += *part;
-  }
-  return text;
+Result<std::string> small_model_section(const SectionOptions& options) {
+  return measure_case(
+      {.title = "8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary "
+                "32,000)",
+       .model = model_of(
+           "small",
+           {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096}),
+       .lengths = {1, 512, 2048, 8192, 16384}},
+      options);
+}
+
+Result<std::string> notes_model_section(const SectionOptions& options) {
+  return measure_case(
+      {.title = "4 layers x 4,096 wide (32 heads x 128, FFN 16,384 gated, "
+                "vocabulary 32,000)",
+       .model = model_of(
+           "notes",
+           {.num_layers = 4, .hidden_size = 4096, .num_heads = 32, .intermediate_size = 16384}),
+       .lengths = {1, 512, 2048}},
+      options);
 }
 
 }  // namespace weir::bench

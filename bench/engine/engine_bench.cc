@@ -30,7 +30,8 @@ struct Section {
 constexpr Section kSections[] = {
     {"costs", costs_section, false},
     {"kernels", kernels_section, false},
-    {"end-to-end", end_to_end_section, false},
+    {"small-model", small_model_section, false},
+    {"notes-model", notes_model_section, false},
     {"two-cores", two_cores_section, false},
     {"cache-fit", cache_fit_section, false},
     {"long-prompt", long_prompt_section, true},

@@ -22,8 +22,9 @@ struct SectionOptions {
 
 // What kernel_bench prints, on one core and on all.
 [[nodiscard]] Result<std::string> kernels_section(const SectionOptions& options);
-// Prefill and decode of the small model and of the notes' model.
-[[nodiscard]] Result<std::string> end_to_end_section(const SectionOptions& options);
+// Prefill and decode of a small model, and of the source notes' model.
+[[nodiscard]] Result<std::string> small_model_section(const SectionOptions& options);
+[[nodiscard]] Result<std::string> notes_model_section(const SectionOptions& options);
 // Two cores against one: tensor parallel, and a pool of one.
 [[nodiscard]] Result<std::string> two_cores_section(const SectionOptions& options);
 // What starting an op, a barrier and a transfer cost.

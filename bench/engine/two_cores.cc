@@ -11,7 +11,7 @@
 namespace weir::bench {
 namespace {
 
-constexpr std::array<std::int64_t, 6> kLengths{512, 1024, 2048, 4096, 8192, 16384};
+constexpr std::array<std::int64_t, 5> kLengths{512, 1024, 2048, 4096, 8192};
 // Two requests, so that the pool has one's attention while the base has the other's FFN.
 constexpr std::int64_t kRequests = 2;
 

@@ -18,9 +18,9 @@ PooledBuffer BufferPool::take(std::int64_t floats) {
   const std::int64_t rounded = std::max<std::int64_t>(1, (floats + kGrain - 1) / kGrain) * kGrain;
   const std::size_t wanted = static_cast<std::size_t>(rounded) * sizeof(float);
   // The smallest that fits, unless it would waste more than it holds.
-  const auto found = free_.lower_bound(wanted);
-  if (found != free_.end() && found->first <= 2 * wanted) {
-    kernel::Block block = std::move(found->second);
+  const auto found = std::ranges::lower_bound(free_, wanted, {}, &kernel::Block::bytes);
+  if (found != free_.end() && found->bytes() <= 2 * wanted) {
+    kernel::Block block = std::move(*found);
     free_.erase(found);
     return {*this, std::move(block)};
   }
@@ -30,8 +30,8 @@ PooledBuffer BufferPool::take(std::int64_t floats) {
 }
 
 void BufferPool::give_back(kernel::Block block) {
-  const std::size_t bytes = block.bytes();
-  free_.emplace(bytes, std::move(block));
+  const auto place = std::ranges::lower_bound(free_, block.bytes(), {}, &kernel::Block::bytes);
+  free_.insert(place, std::move(block));
 }
 
 }  // namespace weir

@@ -3,8 +3,8 @@
 // of equal shape allocate nothing. Used by one thread.
 
 #include <cstdint>
-#include <map>
 #include <utility>
+#include <vector>
 
 #include "kernel/scratch.h"
 
@@ -49,8 +49,9 @@ class BufferPool {
   friend class PooledBuffer;
   void give_back(kernel::Block block);
 
-  std::multimap<std::size_t, kernel::Block> free_;  // By their bytes.
-  std::int64_t bytes_ = 0;                          // Handed out and free.
+  std::vector<kernel::Block> free_;  // Ascending by bytes; of equal ones, those given back last
+                                     // come first, for they are in the caches.
+  std::int64_t bytes_ = 0;           // Handed out and free.
 };
 
 }  // namespace weir

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <deque>
+#include <list>
 
 #include "base/check.h"
 #include "exec/kv_view.h"
@@ -167,8 +167,7 @@ class ComputeTask {
     LocalValue& source = local(node_.inputs[i]);
     LocalValue& target = local(node_.outputs[o]);
     if (source.readers_left == 1) {
-      target.parts = std::move(source.parts);
-      source.parts.clear();
+      target.parts.swap(source.parts);
       return;
     }
     device_.allocate(step_, node_.outputs[o]);
@@ -576,9 +575,10 @@ class ComputeTask {
   const Node& node_;
   const TaskWeights& weights_;
   // What tiles point to.
-  std::deque<std::vector<std::int64_t>> head_maps_;
-  std::deque<const void*> pointers_;
-  std::deque<std::vector<const void*>> shifted_blocks_;
+  // What tiles point to: lists, for their elements stay where they are, and most tasks have none.
+  std::list<std::vector<std::int64_t>> head_maps_;
+  std::list<const void*> pointers_;
+  std::list<std::vector<const void*>> shifted_blocks_;
 };
 
 }  // namespace

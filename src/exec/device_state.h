@@ -29,7 +29,8 @@ using TaskWeights = std::vector<std::vector<BufferWeights>>;
 
 // What follows from a plan alone, for one device.
 struct PreparedDevice {
-  std::vector<TaskWeights> weights;    // By place in the compute queue.
+  std::vector<TaskWeights> weights;                       // By place in the compute queue.
+  std::vector<std::vector<DeviceId>> all_reduce_members;  // By place in the communication queue.
   std::vector<std::uint16_t> readers;  // Of each value, tasks of this device that read it.
 };
 

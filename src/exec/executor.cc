@@ -1,11 +1,10 @@
 #include "exec/executor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <exception>
 #include <map>
-#include <mutex>
 #include <new>
 #include <thread>
 #include <tuple>
@@ -26,10 +25,27 @@ namespace {
 struct PreparedPlan {
   std::weak_ptr<const void> identity;  // Of the plan.
   std::vector<std::uint32_t>
-      layout_of;                  // By value: which distinct (layout, shape) it is laid out by.
-  std::vector<ValueId> examples;  // One value for each of those.
+      layout_of;                   // By value: which distinct (layout, shape) it is laid out by.
+  std::vector<ValueId> examples;   // One value for each of those.
+  std::vector<BoundLayout> bound;  // Of the examples, for these lengths.
+  StepLengths bound_for;
   std::vector<PreparedDevice> devices;
 };
+
+// Binds the examples to a step's lengths, those only that differ from the last step's.
+void bind_examples(const Plan& plan, const StepLengths& lengths, PreparedPlan& prepared) {
+  const bool same_tokens = prepared.bound.size() == prepared.examples.size() &&
+                           std::ranges::equal(lengths, prepared.bound_for, {},
+                                              &RequestLengths::q_len, &RequestLengths::q_len);
+  prepared.bound.resize(prepared.examples.size());
+  for (std::size_t i = 0; i < prepared.examples.size(); ++i) {
+    const Value& value = plan.at(prepared.examples[i]);
+    const TensorShape shape = shape_of(plan, value);
+    if (same_tokens && !shape.counts_positions && !shape.dim_is_positions) continue;
+    prepared.bound[i] = bind(plan, value, lengths);
+  }
+  prepared.bound_for = lengths;
+}
 
 PreparedPlan prepare_values(const ValidPlan& valid) {
   const Plan& plan = valid.plan();
@@ -106,6 +122,26 @@ struct Record {
   std::vector<DeviceId> partners;  // Of a communication.
 };
 
+// Waking a blocked thread costs some 40 us, as long as a small decode step takes. Spinning for as
+// long before blocking costs at most twice what the best choice in hindsight would have (Karlin et
+// al., SODA 1990); yielding meanwhile leaves the core to whoever has work for it.
+constexpr std::chrono::microseconds kSpinTime{50};
+constexpr int kLooksPerYield = 64;
+
+constexpr std::size_t kCacheLine = 64;
+
+// Returns once `word` differs from `old`.
+void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int look = 0; look < kLooksPerYield; ++look) {
+      if (word.load(std::memory_order_acquire) != old) return;
+    }
+    std::this_thread::yield();
+  } while (std::chrono::steady_clock::now() < deadline);
+  word.wait(old, std::memory_order_acquire);
+}
+
 // One device: its cores, what it holds, and the thread that walks its queues.
 class Worker {
  public:
@@ -120,15 +156,15 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
+  // Only when the last job is done.
   void post(const Job& job) {
-    const std::scoped_lock lock(mutex_);
     job_ = job;
-    ++posted_;
-    changed_.notify_all();
+    posted_.fetch_add(1, std::memory_order_release);
+    posted_.notify_one();
   }
   void wait_done() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return done_ == posted_; });
+    const std::uint32_t posted = posted_.load(std::memory_order_relaxed);
+    if (done_.load(std::memory_order_acquire) != posted) wait_while_equal(done_, posted - 1);
   }
 
   // The following only while no job runs.
@@ -148,22 +184,14 @@ class Worker {
     Team team(std::max(1, static_cast<int>(cores_.size())), cores_);
     team.pin_caller();
     state_.team = &team;
-    std::uint64_t seen = 0;
-    while (true) {
-      Job job;
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return posted_ != seen; });
-        seen = posted_;
-        job = job_;
-      }
+    for (std::uint32_t seen = 0;;) {
+      wait_while_equal(posted_, seen);
+      ++seen;
+      const Job job = job_;
       if (job.kind != Job::Kind::stop)
         guarded([&] { job.kind == Job::Kind::prepare ? prepare(job) : walk(job); });
-      {
-        const std::scoped_lock lock(mutex_);
-        done_ = seen;
-        changed_.notify_all();
-      }
+      done_.store(seen, std::memory_order_release);
+      done_.notify_one();
       if (job.kind == Job::Kind::stop) return;
     }
   }
@@ -186,8 +214,10 @@ class Worker {
 
   void prepare(const Job& job) {
     const Plan& plan = job.plan->plan();
-    job.prepared->devices[index_of(state_.id)].weights =
-        load_weights(plan, state_.id, *state_.team, weights_);
+    PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
+    prepared.weights = load_weights(plan, state_.id, *state_.team, weights_);
+    for (const NodeId node : plan.devices[index_of(state_.id)].comm)
+      prepared.all_reduce_members.push_back(all_reduce_members(plan, node, state_.id));
   }
 
   // The queues of one step. Communication is looked at between compute tasks, so that it goes on
@@ -214,7 +244,7 @@ class Worker {
           comm_record = open_record(plan, id, job.step_index);
           comm_starts_[index_of(id)] = comm_record.start;
         }
-        comm.emplace(step, state_, id,
+        comm.emplace(step, state_, id, prepared.all_reduce_members[next_comm],
                      (static_cast<std::uint64_t>(job.step_index) << 32) | index_of(id));
         comm->begin();
         moved = true;
@@ -252,10 +282,15 @@ class Worker {
   }
 
   void begin_step(const Plan& plan, const PreparedDevice& prepared) {
-    state_.values.clear();
+    // Lists of buffers are emptied, not replaced, so that they need not grow again.
     state_.values.resize(plan.values.size());
-    for (std::size_t i = 0; i < plan.values.size(); ++i)
-      state_.values[i].readers_left = prepared.readers[i];
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+      LocalValue& value = state_.values[i];
+      value.parts.clear();
+      value.lse.clear();
+      value.ready = false;
+      value.readers_left = prepared.readers[i];
+    }
   }
 
   // Are the node's inputs on this device? What has no part here, and the cache before the step,
@@ -303,11 +338,9 @@ class Worker {
   std::vector<SimTime> comm_starts_;  // By node.
   std::string failure_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  Job job_;
-  std::uint64_t posted_ = 0;
-  std::uint64_t done_ = 0;
+  Job job_;  // The poster's until `posted_` grows, the worker's until `done_` has caught up.
+  alignas(kCacheLine) std::atomic<std::uint32_t> posted_{0};
+  alignas(kCacheLine) std::atomic<std::uint32_t> done_{0};
   std::jthread thread_;  // Last: starts when everything else is there.
 };
 
@@ -444,16 +477,14 @@ Result<StepOutput> Executor::run(const ValidPlan& plan, const StepInput& input, 
   const auto prepared = impl_->prepared_for(plan);
   if (!prepared) return tl::unexpected(prepared.error());
 
-  std::vector<BoundLayout> layouts;
-  for (const ValueId example : (*prepared)->examples)
-    layouts.push_back(bind(plan.plan(), plan->at(example), input.lengths));
+  bind_examples(plan.plan(), input.lengths, **prepared);
   std::vector<RopeFrequencies> frequencies;
   for (const std::int64_t length : input.rope_lengths) {
     frequencies.push_back(rope_frequencies(impl_->model.rope, length));
   }
   const StepView view = {.plan = plan,
                          .input = input,
-                         .layouts = layouts,
+                         .layouts = (*prepared)->bound,
                          .layout_of = (*prepared)->layout_of,
                          .frequencies = frequencies};
   const bool record = tasks != nullptr && impl_->options.record_tasks;

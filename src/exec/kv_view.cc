@@ -7,7 +7,7 @@ namespace {
 
 // A buffer is one block: its rows are positions.
 KvView view_of(const BoundBuffer& buffer, const RowSpan& span, const float* data,
-               std::deque<const void*>& pointers) {
+               std::list<const void*>& pointers) {
   pointers.push_back(data + span.first_element);
   return {.blocks = {.blocks = std::span(&pointers.back(), 1),
                      .dtype = DType::f32,
@@ -34,7 +34,7 @@ KvKey key_of(const StepView& step, ValueId cache, std::int64_t request) {
 }
 
 KvView find_kv(const StepView& step, const DeviceState& device, const KvWanted& wanted,
-               std::deque<const void*>& pointers) {
+               std::list<const void*>& pointers) {
   if (is_state(step.plan, wanted.cache)) {
     const KvStrip* strip =
         device.kv.find(key_of(step, wanted.cache, wanted.request),

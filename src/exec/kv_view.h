@@ -2,7 +2,7 @@
 // Where a device finds K or V: in its KV store, or in a buffer that was copied for one round of
 // attention.
 
-#include <deque>
+#include <list>
 
 #include "exec/device_state.h"
 
@@ -31,6 +31,6 @@ struct KvView {
 // The plan is valid, so it is there. `pointers` keeps what the view's blocks point to and must
 // outlive it.
 [[nodiscard]] KvView find_kv(const StepView& step, const DeviceState& device,
-                             const KvWanted& wanted, std::deque<const void*>& pointers);
+                             const KvWanted& wanted, std::list<const void*>& pointers);
 
 }  // namespace weir

@@ -271,7 +271,7 @@ class Parts {
 
   void read_store(const Transfer& transfer, const Region& target) {
     const ResolvedBox& box = transfer.box;
-    std::deque<const void*> pointers;
+    std::list<const void*> pointers;
     const KvView view = find_kv(step_, device_,
                                 {.cache = node_.inputs[transfer.input],
                                  .request = box.request,
@@ -341,18 +341,27 @@ void copy_local(const StepView& step, DeviceState& device, const Node& node) {
   }
 }
 
-CommTask::CommTask(const StepView& step, DeviceState& device, NodeId node, std::uint64_t tag)
-    : step_(step), plan_(step.plan.plan()), device_(device), node_(plan_.at(node)), tag_(tag) {}
+std::vector<DeviceId> all_reduce_members(const Plan& plan, NodeId id, DeviceId device) {
+  const Node& node = plan.at(id);
+  if (node.kind != OpKind::all_reduce) return {};
+  const Layout& from = plan.layout_of(node.inputs[0]);
+  if (from.kind != LayoutKind::sum) return {};
+  const RedistributionPlan movement = classify(from, plan.layout_of(node.outputs[0]));
+  const auto* members = group_with(movement, device);
+  CHECK(members != nullptr, "every member of an all-reduce is in one of its groups");
+  return *members;
+}
+
+CommTask::CommTask(const StepView& step, DeviceState& device, NodeId node,
+                   std::span<const DeviceId> members, std::uint64_t tag)
+    : step_(step), plan_(step.plan.plan()), device_(device), node_(plan_.at(node)), tag_(tag) {
+  all_reduce_.members = members;
+}
 
 void CommTask::begin() {
   if (node_.kind != OpKind::kv_copy) device_.allocate(step_, node_.outputs[0]);
-  const bool sums = step_.bound(node_.inputs[0]).kind == LayoutKind::sum;
-  if (node_.kind == OpKind::all_reduce && sums) {
-    const RedistributionPlan movement =
-        classify(plan_.layout_of(node_.inputs[0]), plan_.layout_of(node_.outputs[0]));
-    const auto* members = group_with(movement, device_.id);
-    CHECK(members != nullptr, "every member of an all-reduce is in one of its groups");
-    begin_all_reduce(*members);
+  if (is_all_reduce()) {
+    begin_all_reduce();
   } else {
     begin_transfers();
   }
@@ -361,6 +370,7 @@ void CommTask::begin() {
 }
 
 void CommTask::note_partners() {
+  partners_.reserve(outgoing_.size() + incoming_.size());
   for (const OutgoingMessage& message : outgoing_) partners_.push_back(message.to);
   for (const IncomingMessage& message : incoming_) partners_.push_back(message.from);
   std::ranges::sort(partners_);
@@ -407,12 +417,14 @@ void CommTask::begin_transfers() {
   }
 }
 
-void CommTask::begin_all_reduce(const std::vector<DeviceId>& members) {
-  is_all_reduce_ = true;
+void CommTask::begin_all_reduce() {
+  const std::span<const DeviceId> members = all_reduce_.members;
   const auto rank = std::ranges::lower_bound(members, device_.id) - members.begin();
   const BoundLayout& bound = step_.bound(node_.inputs[0]);
   const std::int64_t elements =
       bound.buffers[bound.by_device[index_of(device_.id)].front()].elements;
+  outgoing_.reserve(members.size() - 1);
+  incoming_.reserve(members.size() - 1);
   all_reduce_ = {.members = members,
                  .rank = static_cast<std::size_t>(rank),
                  .elements = elements,
@@ -460,7 +472,7 @@ bool CommTask::progress() {
     return true;
   }
   if (phase_ == Phase::draining && device_.communicator->over()) {
-    if (is_all_reduce_ && !all_reduce_.one_shot && !all_reduce_.handing_round) {
+    if (is_all_reduce() && !all_reduce_.one_shot && !all_reduce_.handing_round) {
       begin_hand_round();
     } else {
       packed_.clear();
@@ -474,7 +486,7 @@ bool CommTask::progress() {
 void CommTask::consume() {
   for (const IncomingMessage& message : incoming_)
     received_bytes_ += static_cast<std::int64_t>(message.size);
-  if (is_all_reduce_) {
+  if (is_all_reduce()) {
     consume_all_reduce();
   } else {
     consume_transfers();
@@ -504,6 +516,7 @@ void CommTask::consume_all_reduce() {
           : even_part(all_reduce_.elements, static_cast<std::int64_t>(all_reduce_.rank), n);
   // In the order of ranks, so that all members add the same way.
   std::vector<const float*> terms;
+  terms.reserve(all_reduce_.members.size());
   for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
     terms.push_back(i == all_reduce_.rank ? input + part.begin : message_of(i));
   }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "exec/device_state.h"
@@ -14,12 +15,19 @@ namespace weir {
 // Transfers inside the device, for nodes whose outputs are allocated (slice).
 void copy_local(const StepView& step, DeviceState& device, const Node& node);
 
+// Those with which the device reduces partial sums in this node; empty where the node is something
+// else. Follows from the plan alone.
+[[nodiscard]] std::vector<DeviceId> all_reduce_members(const Plan& plan, NodeId node,
+                                                       DeviceId device);
+
 // One communication node on one device, as a state machine that never blocks: begin() once, then
 // progress() until it says that it is over. Partial sums are folded in the order of their terms, so
 // every device gets the same bits.
 class CommTask {
  public:
-  CommTask(const StepView& step, DeviceState& device, NodeId node, std::uint64_t tag);
+  // `members`: see all_reduce_members(); must outlive the task.
+  CommTask(const StepView& step, DeviceState& device, NodeId node,
+           std::span<const DeviceId> members, std::uint64_t tag);
 
   // Allocates the outputs and offers what this device has to give. Throws std::bad_alloc when
   // memory runs out.
@@ -36,7 +44,7 @@ class CommTask {
 
   // All-reduce of one box: parts are reduced each by one member, then handed round.
   struct AllReduce {
-    std::vector<DeviceId> members;
+    std::span<const DeviceId> members;
     std::size_t rank = 0;
     std::int64_t elements = 0;
     bool one_shot = false;  // Everybody sends everything: fewer rounds, for small messages.
@@ -44,11 +52,12 @@ class CommTask {
   };
 
   void begin_transfers();
-  void begin_all_reduce(const std::vector<DeviceId>& members);
+  void begin_all_reduce();
   void begin_hand_round();
   void consume();
   void consume_transfers();
   void consume_all_reduce();
+  [[nodiscard]] bool is_all_reduce() const { return !all_reduce_.members.empty(); }
   void note_partners();
   void start_exchange();
 
@@ -60,8 +69,7 @@ class CommTask {
   Phase phase_ = Phase::reading;
   std::vector<DeviceId> partners_;  // Ascending.
   std::int64_t received_bytes_ = 0;
-  bool is_all_reduce_ = false;
-  AllReduce all_reduce_;
+  AllReduce all_reduce_;             // Without members it is none.
   std::vector<Transfer> transfers_;  // To or from this device.
   std::vector<PooledBuffer> packed_;
   std::vector<OutgoingMessage> outgoing_;

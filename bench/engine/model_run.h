@@ -1,0 +1,88 @@
+#pragma once
+// A model with random weights, run under a strategy on this machine's cores, and how long its steps
+// take.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/temporary_folder.h"
+#include "checkpoint/checkpoint.h"
+#include "engine/generate.h"
+#include "exec/executor.h"
+#include "spec/model.h"
+#include "strategy/strategy.h"
+
+namespace weir::bench {
+
+struct Shape {
+  std::int64_t num_layers = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t vocab_size = 32000;
+};
+// A Llama of that shape with f16 weights, for prompts of up to 2^18 tokens.
+[[nodiscard]] ModelSpec model_of(std::string name, const Shape& shape);
+
+// Weights of the layers and of the output: what every decode step reads.
+[[nodiscard]] std::int64_t decode_weight_bytes(const ModelSpec& model);
+// Floating-point operations of a causal prefill of `length` tokens, with logits of the last one.
+[[nodiscard]] double prefill_flops(const ModelSpec& model, std::int64_t length);
+
+// Written to a temporary folder, which goes with it.
+class ModelOnDisk {
+ public:
+  static Result<ModelOnDisk> make(const ModelSpec& model);
+  [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  [[nodiscard]] const Checkpoint& checkpoint() const { return checkpoint_; }
+
+ private:
+  ModelOnDisk(TemporaryFolder folder, ModelSpec spec, Checkpoint checkpoint)
+      : folder_(std::move(folder)), spec_(std::move(spec)), checkpoint_(std::move(checkpoint)) {}
+
+  TemporaryFolder folder_;  // Outlives the checkpoint that is mapped from it.
+  ModelSpec spec_;
+  Checkpoint checkpoint_;
+};
+
+struct Split {
+  std::string strategy = "single";
+  OptionValues options = {};
+  std::int64_t cores_per_device = 1;
+};
+
+struct Prompts {
+  std::int64_t length = 1;
+  std::int64_t count = 1;
+  std::int64_t output_len = 1;
+};
+
+// Seconds from the start to the first token of the last request, and of each decode step after it.
+struct RunTimes {
+  double prefill = 0;
+  std::vector<double> decode_steps;
+};
+
+class ModelRun {
+ public:
+  // The model must outlive the run.
+  static Result<std::unique_ptr<ModelRun>> make(const ModelOnDisk& model, const Split& split);
+  Result<RunTimes> run(const Prompts& prompts);
+
+  [[nodiscard]] Executor& executor() { return *executor_; }
+  [[nodiscard]] const Strategy& strategy() const { return *strategy_; }
+  [[nodiscard]] const PlanHeader& header() const { return header_; }
+
+ private:
+  ModelRun() = default;
+
+  std::unique_ptr<Strategy> strategy_;
+  std::unique_ptr<Executor> executor_;
+  PlanHeader header_;
+  std::unique_ptr<Generator> generator_;
+};
+
+}  // namespace weir::bench

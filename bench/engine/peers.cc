@@ -1,0 +1,276 @@
+// Other engines on the same shapes, each measurement in turn with one of ours.
+
+#include <fmt/format.h>
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/random.h"
+#include "base/temporary_folder.h"
+#include "bench/engine/figures.h"
+#include "bench/engine/gguf.h"
+#include "bench/engine/model_run.h"
+#include "bench/engine/program.h"
+#include "bench/engine/sections.h"
+#include "kernel/kernel.h"
+#include "kernel/scratch.h"
+#include "kernel/team.h"
+#include "measure/calibrate.h"
+#include "measure/device_teams.h"
+#include "report/table.h"
+
+namespace weir::bench {
+namespace {
+
+constexpr std::int64_t kDecodeSteps = 16;
+constexpr int kRounds = 3;
+constexpr int kLongRounds = 1;  // Of what takes its minutes.
+constexpr std::int64_t kLong = 8192;
+
+// Tokens per second, by what was switched: flash attention off and on.
+struct LlamaRates {
+  std::array<std::vector<double>, 2> of;
+  [[nodiscard]] double better() const { return std::max(median(of[0]), median(of[1])); }
+};
+
+// One run each without and with flash attention of what `test` says.
+Status run_llama(const std::string& program, const std::string& model,
+                 const std::vector<std::string>& test, LlamaRates& rates) {
+  for (std::size_t flash = 0; flash < 2; ++flash) {
+    std::vector<std::string> command = {
+        program, "-m", model, "-t", "2", "-r", "1", "-fa", std::to_string(flash), "-o", "jsonl"};
+    command.insert(command.end(), test.begin(), test.end());
+    const auto lines = lines_of(command);
+    if (!lines) return tl::unexpected(lines.error());
+    const auto json = nlohmann::json::parse(lines->empty() ? "" : lines->back(), nullptr, false);
+    if (!json.is_object() || !json.contains("avg_ts") || !json["avg_ts"].is_number())
+      return run_failed(fmt::format("{}: no \"avg_ts\" in what it printed", program));
+    rates.of[flash].push_back(json["avg_ts"].get<double>());
+  }
+  return {};
+}
+
+std::vector<std::string> row(std::int64_t tokens, const std::vector<double>& ours,
+                             const LlamaRates& llama) {
+  return {std::to_string(tokens), to_string(summary_of(ours)), to_string(summary_of(llama.of[0])),
+          to_string(summary_of(llama.of[1])),
+          fmt::format("{:.2f}x", median(ours) / llama.better())};
+}
+
+Result<std::string> compare_with_llama(const std::string& program, const SectionOptions& options) {
+  const ModelSpec spec = model_of(
+      "small", {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096});
+  const auto model = ModelOnDisk::make(spec);
+  if (!model) return tl::unexpected(model.error());
+  const auto folder = TemporaryFolder::make("peer");
+  if (!folder) return tl::unexpected(folder.error());
+  const std::string gguf = folder->path() + "/model.gguf";
+  if (auto written = write_gguf(gguf, spec); !written) return tl::unexpected(written.error());
+  const auto run = ModelRun::make(*model, {.strategy = "single", .cores_per_device = 2});
+  if (!run) return tl::unexpected(run.error());
+
+  const std::vector<Column> columns = {
+      {"tokens"}, {"Weir"}, {"llama.cpp"}, {"with flash attention"}, {"Weir / the better"}};
+  Table prefill{.columns = columns, .rows = {}};
+  Table decode{.columns = columns, .rows = {}};
+  for (const std::int64_t length :
+       {std::int64_t{0}, std::int64_t{512}, std::int64_t{2048}, kLong, 2 * kLong}) {
+    std::vector<double> our_prefill;
+    std::vector<double> our_decode;
+    LlamaRates llama_prefill;
+    LlamaRates llama_decode;
+    for (int round = 0; round < (length < kLong ? kRounds : kLongRounds); ++round) {
+      options.progress(fmt::format("llama.cpp: {} tokens, round {}", length, round + 1));
+      auto times = (*run)->run(
+          {.length = std::max<std::int64_t>(length, 1), .output_len = kDecodeSteps + 1});
+      if (!times) return tl::unexpected(times.error());
+      our_prefill.push_back(static_cast<double>(length) / times->prefill);
+      our_decode.push_back(1 / median(std::move(times->decode_steps)));
+      const std::string tokens = std::to_string(length);
+      if (length > 0) {
+        if (auto ran = run_llama(program, gguf, {"-p", tokens, "-n", "0"}, llama_prefill); !ran)
+          return tl::unexpected(ran.error());
+      }
+      if (auto ran = run_llama(program, gguf,
+                               {"-p", "0", "-n", std::to_string(kDecodeSteps), "-d", tokens},
+                               llama_decode);
+          !ran)
+        return tl::unexpected(ran.error());
+    }
+    if (length > 0) prefill.rows.push_back({row(length, our_prefill, llama_prefill)});
+    decode.rows.push_back({row(length, our_decode, llama_decode)});
+  }
+  return fmt::format(
+      "#### llama.cpp\n\n8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary "
+      "32,000), "
+      "f16 "
+      "weights and cache, both cores, the runs of either in turn; tokens/s, medians of {} runs ({} "
+      "from {} tokens on).\n\nPrefill by length of the prompt:\n\n{}\nDecode by depth:\n\n{}\n",
+      kRounds, kLongRounds, kLong, render_markdown(prefill), render_markdown(decode));
+}
+
+// Prints the median time of scaled_dot_product_attention, causal, in seconds.
+constexpr std::string_view kSdpa = R"py(
+import sys, time, statistics, torch
+threads, length, heads, dim = (int(x) for x in sys.argv[1:5])
+torch.set_num_threads(threads)
+q, k, v = (torch.randn(1, heads, length, dim).to(getattr(torch, sys.argv[5])) for _ in range(3))
+def once():
+    start = time.perf_counter()
+    torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return time.perf_counter() - start
+with torch.inference_mode():
+    once()
+    print(statistics.median(once() for _ in range(3)))
+)py";
+
+Result<double> sdpa_seconds(const std::string& python, const std::vector<std::string>& arguments) {
+  std::vector<std::string> command = {python, "-c", std::string(kSdpa)};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const auto lines = lines_of(command);
+  if (!lines) return tl::unexpected(lines.error());
+  const double seconds = lines->empty() ? 0 : std::atof(lines->front().c_str());
+  if (seconds <= 0) return run_failed(fmt::format("{}: printed no time", python));
+  return seconds;
+}
+
+// A causal tile over keys and values of its own, in f16.
+class OurAttention {
+ public:
+  OurAttention(std::int64_t length, std::int64_t heads, std::int64_t dim)
+      : length_(length), heads_(heads), dim_(dim) {
+    const std::int64_t values = heads * length * dim;
+    Random random(1);
+    for (std::vector<float>* part : {&q_, &out_}) part->resize(static_cast<std::size_t>(values));
+    for (std::vector<std::uint16_t>* part : {&keys_, &values_}) {
+      part->resize(static_cast<std::size_t>(values));
+      for (auto& value : *part) value = f32_to_f16(static_cast<float>(random.uniform() - 0.5));
+    }
+    for (auto& value : q_) value = static_cast<float>(random.uniform() - 0.5);
+    lse_.resize(static_cast<std::size_t>(length * heads));
+    for (std::int64_t head = 0; head < heads; ++head) kv_head_of_.push_back(head);
+    for (std::int64_t at = 0; at < length; at += kBlock) {
+      key_blocks_.push_back(keys_.data() + at * heads * dim);
+      value_blocks_.push_back(values_.data() + at * heads * dim);
+    }
+  }
+
+  double seconds(Team& team) {
+    const auto kv = [&](const std::vector<const void*>& blocks) {
+      return kernel::KvBlocks{.blocks = blocks,
+                              .dtype = DType::f16,
+                              .block_size = kBlock,
+                              .first_position = 0,
+                              .head_stride = kBlock * dim_,
+                              .position_stride = dim_};
+    };
+    const kernel::AttentionTile tile{.q = q_.data(),
+                                     .q_row_stride = heads_ * dim_,
+                                     .q_head_stride = dim_,
+                                     .num_queries = length_,
+                                     .num_heads = heads_,
+                                     .key_dim = dim_,
+                                     .value_dim = dim_,
+                                     .kv_head_of = kv_head_of_,
+                                     .keys = kv(key_blocks_),
+                                     .values = kv(value_blocks_),
+                                     .first_query = 0,
+                                     .key_begin = 0,
+                                     .key_end = length_,
+                                     .scale = 0.1F,
+                                     .out = out_.data(),
+                                     .out_row_stride = heads_ * dim_,
+                                     .out_head_stride = dim_,
+                                     .lse = lse_.data(),
+                                     .lse_row_stride = heads_};
+    const auto start = std::chrono::steady_clock::now();
+    kernel::attention(team, {&tile, 1});
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+ private:
+  static constexpr std::int64_t kBlock = 128;
+  std::int64_t length_;
+  std::int64_t heads_;
+  std::int64_t dim_;
+  std::vector<float> q_, out_, lse_;
+  std::vector<std::uint16_t> keys_, values_;
+  std::vector<std::int64_t> kv_head_of_;
+  std::vector<const void*> key_blocks_, value_blocks_;
+};
+
+Result<std::string> compare_with_torch(const std::string& python, const SectionOptions& options) {
+  const auto cluster = local_cluster({.num_devices = 1, .cores_per_device = {}});
+  if (!cluster) return tl::unexpected(cluster.error());
+  const std::vector<int> cores = cores_of(*cluster).front();
+  const auto threads = std::max<std::size_t>(1, cores.size());
+  Table table{.columns = {{"heads x dim"},
+                          {"tokens"},
+                          {"Weir, ms"},
+                          {"PyTorch f32, ms"},
+                          {"PyTorch bf16, ms"},
+                          {"Weir against the better"}},
+              .rows = {}};
+  for (const std::int64_t dim : {64, 128}) {
+    for (const std::int64_t length : {2048, 4096, 8192, 16384}) {
+      const std::int64_t heads = length > 4096 ? 2 : 8;
+      options.progress(fmt::format("torch: {} tokens x {}", length, dim));
+      OurAttention ours(length, heads, dim);
+      std::vector<double> our_seconds;
+      std::array<std::vector<double>, 2> peer_seconds;
+      constexpr std::array<const char*, 2> kTypes = {"float32", "bfloat16"};
+      for (int round = 0; round < kRounds; ++round) {
+        // The team's helpers must not be in the way of the other's threads.
+        std::thread([&] {
+          Team team(static_cast<int>(threads), cores);
+          team.pin_caller();
+          ours.seconds(team);
+          our_seconds.push_back(ours.seconds(team));
+        }).join();
+        for (std::size_t i = 0; i < kTypes.size(); ++i) {
+          const auto seconds =
+              sdpa_seconds(python, {std::to_string(threads), std::to_string(length),
+                                    std::to_string(heads), std::to_string(dim), kTypes[i]});
+          if (!seconds) return tl::unexpected(seconds.error());
+          peer_seconds[i].push_back(*seconds);
+        }
+      }
+      const auto milliseconds = [](std::vector<double> seconds) {
+        for (double& value : seconds) value *= 1e3;
+        return to_string(summary_of(std::move(seconds)));
+      };
+      const double better = std::min(median(peer_seconds[0]), median(peer_seconds[1]));
+      table.rows.push_back(
+          {{fmt::format("{} x {}", heads, dim), std::to_string(length), milliseconds(our_seconds),
+            milliseconds(peer_seconds[0]), milliseconds(peer_seconds[1]),
+            fmt::format("{:.2f}x", better / median(our_seconds))}});
+    }
+  }
+  return fmt::format(
+      "#### PyTorch\n\nCausal scaled_dot_product_attention on both cores, the runs of either in "
+      "turn, "
+      "medians of {} runs. Weir has queries in f32 and the cache in f16, and multiplies in "
+      "f32.\n\n{}\n",
+      kRounds, render_markdown(table));
+}
+
+}  // namespace
+
+Result<std::string> peers_section(const SectionOptions& options) {
+  std::string text;
+  if (options.llama_cpp) {
+    const auto part = compare_with_llama(*options.llama_cpp, options);
+    if (!part) return part;
+    text += *part;
+  }
+  if (options.torch) {
+    const auto part = compare_with_torch(*options.torch, options);
+    if (!part) return part;
+    text += *part;
+  }
+  if (text.empty()) return invalid_input("--peer: found none, allowed llama.cpp=... and torch=...");
+  return text;
+}
+
+}  // namespace weir::bench

@@ -110,28 +110,33 @@ Result<std::string> compare_with_llama(const std::string& program, const Section
       kRounds, kLongRounds, kLong, render_markdown(prefill), render_markdown(decode));
 }
 
-// Prints the median time of scaled_dot_product_attention, causal, in seconds.
+// Prints the median times of scaled_dot_product_attention, causal, in seconds: f32, then bf16.
 constexpr std::string_view kSdpa = R"py(
 import sys, time, statistics, torch
 threads, length, heads, dim = (int(x) for x in sys.argv[1:5])
 torch.set_num_threads(threads)
-q, k, v = (torch.randn(1, heads, length, dim).to(getattr(torch, sys.argv[5])) for _ in range(3))
-def once():
+def once(q, k, v):
     start = time.perf_counter()
     torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     return time.perf_counter() - start
 with torch.inference_mode():
-    once()
-    print(statistics.median(once() for _ in range(3)))
+    for dtype in (torch.float32, torch.bfloat16):
+        qkv = [torch.randn(1, heads, length, dim).to(dtype) for _ in range(3)]
+        once(*qkv)
+        print(statistics.median(once(*qkv) for _ in range(3)))
 )py";
 
-Result<double> sdpa_seconds(const std::string& python, const std::vector<std::string>& arguments) {
+Result<std::array<double, 2>> sdpa_seconds(const std::string& python,
+                                           const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {python, "-c", std::string(kSdpa)};
   command.insert(command.end(), arguments.begin(), arguments.end());
   const auto lines = lines_of(command);
   if (!lines) return tl::unexpected(lines.error());
-  const double seconds = lines->empty() ? 0 : std::atof(lines->front().c_str());
-  if (seconds <= 0) return run_failed(fmt::format("{}: printed no time", python));
+  std::array<double, 2> seconds{};
+  for (std::size_t i = 0; i < std::min(seconds.size(), lines->size()); ++i)
+    seconds[i] = std::atof((*lines)[i].c_str());
+  if (std::ranges::min(seconds) <= 0)
+    return run_failed(fmt::format("{}: printed no times", python));
   return seconds;
 }
 
@@ -219,7 +224,6 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
       OurAttention ours(length, heads, dim);
       std::vector<double> our_seconds;
       std::array<std::vector<double>, 2> peer_seconds;
-      constexpr std::array<const char*, 2> kTypes = {"float32", "bfloat16"};
       for (int round = 0; round < kRounds; ++round) {
         // The team's helpers must not be in the way of the other's threads.
         std::thread([&] {
@@ -228,13 +232,11 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
           ours.seconds(team);
           our_seconds.push_back(ours.seconds(team));
         }).join();
-        for (std::size_t i = 0; i < kTypes.size(); ++i) {
-          const auto seconds =
-              sdpa_seconds(python, {std::to_string(threads), std::to_string(length),
-                                    std::to_string(heads), std::to_string(dim), kTypes[i]});
-          if (!seconds) return tl::unexpected(seconds.error());
-          peer_seconds[i].push_back(*seconds);
-        }
+        const auto seconds = sdpa_seconds(python, {std::to_string(threads), std::to_string(length),
+                                                   std::to_string(heads), std::to_string(dim)});
+        if (!seconds) return tl::unexpected(seconds.error());
+        for (std::size_t i = 0; i < peer_seconds.size(); ++i)
+          peer_seconds[i].push_back((*seconds)[i]);
       }
       const auto milliseconds = [](std::vector<double> seconds) {
         for (double& value : seconds) value *= 1e3;

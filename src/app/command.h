@@ -38,6 +38,7 @@ struct CommandEntry {
   std::string_view name;
   std::string_view summary;
   std::unique_ptr<Command> (*make)();
+  bool takes_ranks = false;  // Whether a launcher may start it as several ranks.
 };
 // All commands, in the order in which they are listed to people.
 [[nodiscard]] std::span<const CommandEntry> commands();

@@ -33,8 +33,10 @@ std::span<const CommandEntry> commands() {
       CommandEntry{.name = "claims",
                    .summary = "the source notes' figures, recomputed, with a verdict on each",
                    .make = make_claims_command},
-      CommandEntry{
-          .name = "run", .summary = "generate text on this machine", .make = make_run_command},
+      CommandEntry{.name = "run",
+                   .summary = "generate text on this machine, or on several with mpirun",
+                   .make = make_run_command,
+                   .takes_ranks = true},
       CommandEntry{.name = "demo",
                    .summary = "find planted answers in a long text, split in three ways",
                    .make = make_demo_command},

@@ -1,6 +1,4 @@
-#include <cstdlib>
 #include <filesystem>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,6 +8,7 @@
 #include "app/command.h"
 #include "app/flags.h"
 #include "app/output.h"
+#include "comm/ranks.h"
 #include "report/format.h"
 #include "report/table.h"
 #include "spec/cluster.h"
@@ -25,17 +24,6 @@ std::optional<std::int64_t> count_gpus() {
   const fs::directory_iterator folders("/proc/driver/nvidia/gpus", error);
   if (error) return std::nullopt;
   return std::distance(fs::begin(folders), fs::end(folders));
-}
-
-std::optional<std::string> find_program(const std::string& name) {
-  const char* path = std::getenv("PATH");
-  std::istringstream folders(path == nullptr ? "" : path);
-  for (std::string folder; std::getline(folders, folder, ':');) {
-    std::error_code error;
-    const fs::path file = fs::path(folder) / name;
-    if (fs::is_regular_file(file, error)) return file.string();
-  }
-  return std::nullopt;
 }
 
 std::string bytes_or_undefined(const std::optional<Bytes>& bytes) {
@@ -104,7 +92,7 @@ class DevicesCommand final : public Command {
     const auto gpus = count_gpus();
     return fmt::format("\nmemory  {}\nGPUs    {}\nMPI     {}\n", bytes_or_undefined(host.memory),
                        gpus ? fmt::format("{} (NVIDIA)", *gpus) : "unknown (no NVIDIA driver)",
-                       find_program("mpirun").value_or("not found (no mpirun in PATH)"));
+                       has_mpi() ? "built in: " + mpi_version() : mpi_version());
   }
 
   std::string cluster_ = "local";

@@ -2,23 +2,39 @@
 
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "app/command.h"
 #include "app/flags.h"
 #include "app/interrupt.h"
 #include "app/output.h"
+#include "app/version.h"
+#include "comm/launch.h"
 
 namespace weir {
 namespace {
 
+// What all ranks find wrong is said once.
+ExitCode say_error(const Error& error, const std::optional<Launch>& launch) {
+  if (!launch || launch->rank == 0) return print_error(error);
+  return exit_code_of(error);
+}
+
+Error wants_one_rank(std::string_view command, const Launch& launch) {
+  return {.kind = ErrorKind::invalid_input,
+          .message = fmt::format("{}: found {} ranks, allowed 1 (only `weir run` takes more)",
+                                 command, launch.size)};
+}
+
 ExitCode run_program(int argc, const char* const* argv) {
   CLI::App app("Plans, simulates and runs transformer inference that is split over devices.",
                "weir");
-  app.set_version_flag("--version", "weir 0.1.0");
+  app.set_version_flag("--version", "weir " + std::string(kVersion));
   app.require_subcommand(1);
   std::vector<std::unique_ptr<Command>> made;
   std::vector<CLI::App*> parsers;
@@ -29,19 +45,23 @@ ExitCode run_program(int argc, const char* const* argv) {
   }
   add_examples(app, "  weir demo\n  weir COMMAND --help");
 
+  const std::optional<Launch> launch = detect_launch();
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help_or_version) {
-    app.exit(help_or_version);
+    if (!launch || launch->rank == 0) app.exit(help_or_version);
     return ExitCode::success;
   } catch (const CLI::ParseError& error) {
-    return print_error(describe(error, app));
+    return say_error(describe(error, app), launch);
   }
   catch_interrupts();
   for (std::size_t i = 0; i < parsers.size(); ++i) {
     if (!parsers[i]->parsed()) continue;
+    const CommandEntry& entry = commands()[i];
+    if (launch && launch->size > 1 && !entry.takes_ranks)
+      return say_error(wants_one_rank(entry.name, *launch), launch);
     const Result<ExitCode> code = made[i]->run();
-    if (!code) return print_error(code.error());
+    if (!code) return say_error(code.error(), launch);
     if (const Status flushed = flush_output(); !flushed) return print_error(flushed.error());
     return *code;
   }

@@ -29,6 +29,10 @@ ExitCode print_error(const Error& error) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   }
   write(stderr, line + "\n");
+  return exit_code_of(error);
+}
+
+ExitCode exit_code_of(const Error& error) {
   switch (error.kind) {
     case ErrorKind::invalid_input:
       return ExitCode::wrong_input;

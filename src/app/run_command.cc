@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,9 +15,12 @@
 #include "app/flags.h"
 #include "app/interrupt.h"
 #include "app/output.h"
+#include "app/rank_setup.h"
 #include "app/setup.h"
 #include "app/stop_filter.h"
+#include "comm/ranks.h"
 #include "engine/check.h"
+#include "exec/follower.h"
 #include "report/metrics_page.h"
 #include "report/trace.h"
 #include "result/metrics.h"
@@ -25,6 +31,8 @@ namespace {
 
 constexpr std::int64_t kMostNewTokens = std::int64_t{1} << 31;
 constexpr std::int64_t kMostPrompts = 4096;
+// A rank that has failed leaves rank 0 so long to say so and to end the run.
+constexpr std::chrono::seconds kLastWords{5};
 
 struct RunOptions {
   std::string model;
@@ -118,6 +126,23 @@ nlohmann::json comparison_to_json(const Comparison& comparison) {
   return json;
 }
 
+// GCC 12 does not take a virtual function's word that it never returns.
+[[noreturn]] void end_all(Ranks& ranks, ExitCode code) {
+  ranks.abort(static_cast<int>(code));
+  std::abort();
+}
+
+// Where the ranks ran, and how far their clocks may be off rank 0's after being aligned.
+nlohmann::json ranks_to_json(const Ranks& ranks) {
+  auto json = nlohmann::json::array();
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    json.push_back({{"host", ranks.host(rank)},
+                    {"clock_offset_us", static_cast<double>(ranks.clock(rank).offset.ns) * 1e-3},
+                    {"clock_error_us", static_cast<double>(ranks.clock(rank).error.ns) * 1e-3}});
+  }
+  return json;
+}
+
 class RunCommand final : public Command {
  public:
   void declare(CLI::App& app) override {
@@ -157,35 +182,79 @@ class RunCommand final : public Command {
   Result<ExitCode> run() override {
     if (auto checked = check_output_path("--trace", options_.trace_path); !checked)
       return tl::unexpected(checked.error());
-    const auto model = load_model_spec(options_.model);
+    const auto launch = detect_launch();
+    if (!launch || launch->size == 1) return lead(nullptr);
+    const auto ranks = join_ranks(*launch);
+    if (!ranks) return tl::unexpected(ranks.error());
+    return (*ranks)->rank() == 0 ? lead(ranks->get()) : obey(**ranks);
+  }
+
+ private:
+  // The whole run; with ranks, rank 0's part of it.
+  Result<ExitCode> lead(Ranks* ranks) {
+    const auto model = open_rank_model(options_.model);
+    std::optional<RankLeader> leader;
+    if (ranks != nullptr) {
+      leader.emplace(*ranks);
+      if (auto all = leader->gather(model, options_.setup.threads_per_device); !all)
+        return tl::unexpected(all.error());
+      options_.setup.rank_machine = leader->machine();
+    }
     if (!model) return tl::unexpected(model.error());
-    const auto setup = set_up(*model, options_.setup);
+    const auto setup = set_up(model->model, options_.setup);
     if (!setup) return tl::unexpected(setup.error());
-    if (auto devices = local_devices(*setup); !devices) return tl::unexpected(devices.error());
+    auto devices = ranks == nullptr ? local_devices(*setup) : rank_devices(*setup, ranks->size());
+    if (!devices) return tl::unexpected(devices.error());
     const auto tokenizer = Tokenizer::load(options_.model);
     if (!tokenizer) return tl::unexpected(tokenizer.error());
-    const auto requests = make_requests(options_, *model, *tokenizer);
+    const auto requests = make_requests(options_, model->model, *tokenizer);
     if (!requests) return tl::unexpected(requests.error());
-    const auto checkpoint = Checkpoint::open(options_.model, *model);
-    if (!checkpoint) return tl::unexpected(checkpoint.error());
 
-    auto generation = stream(*checkpoint, *setup, *requests, *tokenizer);
-    if (!generation) return tl::unexpected(generation.error());
+    if (leader) leader->go(*devices);
+    ranks_ = ranks;
+    auto generation = stream({.devices = *std::move(devices), .ranks = ranks}, model->checkpoint,
+                             *setup, *requests, *tokenizer);
+    if (!generation) return give_up(generation.error());
+    return conclude(model->checkpoint, *setup, *requests, *generation);
+  }
+
+  // The part of any other rank, which says nothing.
+  Result<ExitCode> obey(Ranks& ranks) {
+    const auto model = open_rank_model(options_.model);
+    const auto device = await_go(ranks, model, options_.setup.threads_per_device);
+    // Rank 0 says why, and its exit code is the run's: launchers may add up those of all ranks.
+    if (!device) return ExitCode::success;
+    const Status followed = follow(ranks, model->checkpoint, model->model, *device);
+    if (followed) return ExitCode::success;
+    // Rank 0 has been told and ends the run.
+    std::this_thread::sleep_for(kLastWords);
+    end_all(ranks, ExitCode::run_failed);
+  }
+
+  // Where a rank has failed others may wait for it in the middle of an exchange, so none of them
+  // can come to an orderly end.
+  Result<ExitCode> give_up(const Error& error) const {
+    if (ranks_ == nullptr) return tl::unexpected(error);
+    end_all(*ranks_, print_error(error));
+  }
+
+  Result<ExitCode> conclude(const Checkpoint& checkpoint, const Setup& setup,
+                            std::span<const GenerationRequest> requests,
+                            const Generation& generation) {
     std::optional<Comparison> comparison;
-    if (options_.check && !generation->cancelled) {
-      auto compared = check(*checkpoint, *setup, *requests, *generation);
+    if (options_.check && !generation.cancelled) {
+      auto compared = check(checkpoint, setup, requests, generation);
       if (!compared) return tl::unexpected(compared.error());
       comparison = *std::move(compared);
     }
-    if (auto reported = report(*setup, *requests, *generation, comparison); !reported)
+    if (auto reported = report(setup, requests, generation, comparison); !reported)
       return tl::unexpected(reported.error());
-    if (generation->cancelled) return ExitCode::interrupted;
+    if (generation.cancelled) return ExitCode::interrupted;
     if (comparison && !comparison->agrees())
       return run_failed(fmt::format("--check: {}", *comparison->first_problem));
     return ExitCode::success;
   }
 
- private:
   void declare_sampling(CLI::App& app) {
     add_number(app, {.name = "--temperature", .help = "0 takes the likeliest token (default 0)"},
                {.min = 0, .max = 1e6}, options_.sampling.temperature);
@@ -204,8 +273,8 @@ class RunCommand final : public Command {
   }
 
   // Generates; the text of a single request is printed as it comes.
-  Result<Generation> stream(const Checkpoint& checkpoint, const Setup& setup,
-                            std::span<const GenerationRequest> requests,
+  Result<Generation> stream(ExecutorOptions executor, const Checkpoint& checkpoint,
+                            const Setup& setup, std::span<const GenerationRequest> requests,
                             const Tokenizer& tokenizer) {
     if (std::ranges::find(options_.stops, "") != options_.stops.end())
       return invalid_input("--stop: found an empty text, allowed a longer one");
@@ -215,8 +284,8 @@ class RunCommand final : public Command {
     for (std::size_t i = 0; i < requests.size(); ++i)
       texts_.emplace_back(tokenizer, options_.stops);
     const bool prints_at_once = requests.size() == 1 && !options_.json;
-    auto generation = generate(
-        checkpoint, setup, requests,
+    auto generation = generate_on(
+        std::move(executor), checkpoint, setup, requests,
         {.prefill_chunk = options_.prefill_chunk,
          .keep_logits = options_.check,
          .cancel = &interrupted(),
@@ -322,13 +391,16 @@ class RunCommand final : public Command {
                              {"lookups", generation.planning.lookups},
                              {"decode_share", generation.decode_planning_share()}}},
                            {"metrics", metrics_to_json(metrics)},
+                           {"ranks", nullptr},
                            {"check", nullptr}};
+    if (ranks_ != nullptr) json["ranks"] = ranks_to_json(*ranks_);
     if (comparison) json["check"] = comparison_to_json(*comparison);
     return json;
   }
 
   RunOptions options_;
   std::vector<TextOfRequest> texts_;
+  Ranks* ranks_ = nullptr;  // Where there are several.
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ constexpr std::int64_t kMostThreads = 4096;
 Result<ClusterSpec> choose_cluster(const SetupOptions& options, std::int64_t num_devices,
                                    const std::string& label) {
   if (options.cluster == "local") {
+    if (options.rank_machine) return *options.rank_machine;
     return local_cluster(
         {.num_devices = num_devices, .cores_per_device = options.threads_per_device});
   }
@@ -49,6 +50,23 @@ Result<DeviceFacts> facts_of(const SetupOptions& options) {
   return facts;
 }
 
+Result<std::vector<ExecDevice>> cpu_devices(const Setup& setup) {
+  std::vector<ExecDevice> devices;
+  for (std::size_t i = 0; i < setup.header.devices.size(); ++i) {
+    const Device& device = setup.cluster.device(static_cast<DeviceId>(i));
+    const DeviceType& type = setup.cluster.type_of(device.id);
+    if (type.kind != DeviceKind::cpu) {
+      return invalid_input(
+          fmt::format("--cluster: found device {} ({}) on node {}, allowed CPU devices of this "
+                      "machine (--cluster local)",
+                      device.name, type.name, setup.cluster.nodes[device.node].name));
+    }
+    ExecDevice& exec = devices.emplace_back(ExecDevice{.name = device.name, .cores = {}});
+    for (const std::int64_t cpu : device.cpus) exec.cores.push_back(static_cast<int>(cpu));
+  }
+  return devices;
+}
+
 }  // namespace
 
 void add_setup_flags(CLI::App& app, SetupOptions& options) {
@@ -78,6 +96,11 @@ Result<Setup> set_up(const ModelSpec& model, const SetupOptions& options) {
   auto cluster = choose_cluster(options, num_devices, strategy->label);
   if (!cluster) return tl::unexpected(cluster.error());
 
+  if (static_cast<std::int64_t>(cluster->devices.size()) < num_devices) {
+    return invalid_input(fmt::format("ranks: found {}, allowed {} ({})", cluster->devices.size(),
+                                     num_devices, strategy->label));
+  }
+
   Setup setup{.strategy = *std::move(strategy), .cluster = *std::move(cluster), .header = {}};
   const bool on_cpu = setup.cluster.type_of(DeviceId{0}).kind == DeviceKind::cpu;
   const DType usual = on_cpu ? DType::f32 : model.weight_dtype;
@@ -94,20 +117,23 @@ Result<Setup> set_up(const ModelSpec& model, const SetupOptions& options) {
 }
 
 Result<std::vector<ExecDevice>> local_devices(const Setup& setup) {
-  std::vector<ExecDevice> devices;
   for (std::size_t i = 0; i < setup.header.devices.size(); ++i) {
     const Device& device = setup.cluster.device(static_cast<DeviceId>(i));
-    const DeviceType& type = setup.cluster.type_of(device.id);
-    if (type.kind != DeviceKind::cpu || device.node != 0) {
-      return invalid_input(
-          fmt::format("--cluster: found device {} ({}) on node {}, allowed CPU devices of this "
-                      "machine (--cluster local)",
-                      device.name, type.name, setup.cluster.nodes[device.node].name));
-    }
-    ExecDevice& exec = devices.emplace_back(ExecDevice{.name = device.name, .cores = {}});
-    for (const std::int64_t cpu : device.cpus) exec.cores.push_back(static_cast<int>(cpu));
+    if (device.node == 0) continue;
+    return invalid_input(fmt::format(
+        "--cluster: found device {} on node {}, allowed devices of this machine "
+        "(--cluster local), or one rank for each (mpirun -n {})",
+        device.name, setup.cluster.nodes[device.node].name, setup.header.devices.size()));
   }
-  return devices;
+  return cpu_devices(setup);
+}
+
+Result<std::vector<ExecDevice>> rank_devices(const Setup& setup, std::size_t num_ranks) {
+  if (num_ranks != setup.header.devices.size()) {
+    return invalid_input(fmt::format("ranks: found {}, allowed {}, one per device ({})", num_ranks,
+                                     setup.header.devices.size(), setup.strategy.label));
+  }
+  return cpu_devices(setup);
 }
 
 Result<Generation> generate(const Checkpoint& checkpoint, const Setup& setup,
@@ -115,9 +141,14 @@ Result<Generation> generate(const Checkpoint& checkpoint, const Setup& setup,
                             const GenerationOptions& options) {
   auto devices = local_devices(setup);
   if (!devices) return tl::unexpected(devices.error());
-  auto executor =
-      Executor::make(checkpoint, setup.header.model,
-                     {.devices = *std::move(devices), .record_tasks = options.record_tasks});
+  return generate_on({.devices = *std::move(devices), .record_tasks = options.record_tasks},
+                     checkpoint, setup, requests, options);
+}
+
+Result<Generation> generate_on(ExecutorOptions executor_options, const Checkpoint& checkpoint,
+                               const Setup& setup, std::span<const GenerationRequest> requests,
+                               const GenerationOptions& options) {
+  auto executor = Executor::make(checkpoint, setup.header.model, std::move(executor_options));
   if (!executor) return tl::unexpected(executor.error());
   Generator generator(**executor, *setup.strategy.strategy, setup.header);
   return generator.run(requests, options);

@@ -25,6 +25,8 @@ struct SetupOptions {
   // nullopt: f32 on CPU devices, the model's weight dtype on GPUs.
   std::optional<DType> activation_dtype = {};
   std::optional<DType> kv_dtype = {};
+  // What `local` is where ranks run together; else this machine, cut as the strategy wants.
+  std::optional<ClusterSpec> rank_machine = {};
 };
 // --strategy and its options, --cluster, --threads-per-device, --kv-dtype.
 void add_setup_flags(CLI::App& app, SetupOptions& options);
@@ -39,10 +41,18 @@ struct Setup {
 
 // The setup's devices as groups of this machine's cores. Fails for any that are not.
 [[nodiscard]] Result<std::vector<ExecDevice>> local_devices(const Setup& setup);
+// The same, each of them on the machine of its rank. Fails unless there are as many ranks.
+[[nodiscard]] Result<std::vector<ExecDevice>> rank_devices(const Setup& setup,
+                                                           std::size_t num_ranks);
 
 // One generation with an executor of its own, so that no two hold weights at the same time.
 [[nodiscard]] Result<Generation> generate(const Checkpoint& checkpoint, const Setup& setup,
                                           std::span<const GenerationRequest> requests,
                                           const GenerationOptions& options);
+// The same on given devices.
+[[nodiscard]] Result<Generation> generate_on(ExecutorOptions executor, const Checkpoint& checkpoint,
+                                             const Setup& setup,
+                                             std::span<const GenerationRequest> requests,
+                                             const GenerationOptions& options);
 
 }  // namespace weir

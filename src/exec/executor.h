@@ -1,7 +1,11 @@
 #pragma once
-// Runs plans for real: every device is a group of CPU cores in this process with its own weights,
-// KV cache and buffers, and one worker that walks the device's queues. Devices share nothing but
-// what the communicator hands over.
+// Runs plans for real: every device is a group of CPU cores with its own weights, KV cache and
+// buffers, and one worker that walks the device's queues. Devices share nothing but what the
+// communicator hands over.
+//
+// All devices live in this process, or each in a rank of its own: then this executor is rank 0's,
+// holds device 0, sends plans and steps to the others, and gets back logits and records. They
+// follow it (exec/follower.h).
 
 #include <cstdint>
 #include <memory>
@@ -11,6 +15,7 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
+#include "comm/ranks.h"
 #include "plan/validate.h"
 #include "result/timeline.h"
 #include "spec/model.h"
@@ -29,6 +34,9 @@ struct ExecDevice {
 struct ExecutorOptions {
   std::vector<ExecDevice> devices;
   bool record_tasks = true;  // Fill TaskRecords; costs two clock reads per op.
+  // nullptr: all devices live here. Else device i lives in rank i, and this process is rank 0; the
+  // others are in follow() until the executor is gone. The ranks must outlive it.
+  Ranks* ranks = nullptr;
 };
 
 // One step of a batch. All vectors are as long as the plan's batch.
@@ -63,8 +71,8 @@ class Executor {
 
   // Runs one step on all devices of the plan and returns when all are done. Call from one thread at
   // a time. Appends one StepRecord's worth of TaskRecords (step index `step`) to `tasks` unless
-  // null; times are nanoseconds of the steady clock. After a failure the executor only accepts
-  // destruction.
+  // null; times are nanoseconds of this process's steady clock. After a failure the executor only
+  // accepts destruction.
   Result<StepOutput> run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
                          std::vector<TaskRecord>* tasks);
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <csignal>
+#include <utility>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -38,10 +39,9 @@ struct Pipe {
   int write_end = -1;
 };
 
-pid_t start(std::vector<std::string>& arguments, const Pipe& out, const Pipe& err) {
-  arguments.insert(arguments.begin(), WEIR_BINARY_DIR "/weir");
+pid_t start(std::vector<std::string>& command, const Pipe& out, const Pipe& err) {
   std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
+  for (std::string& word : command) argv.push_back(word.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -49,9 +49,9 @@ pid_t start(std::vector<std::string>& arguments, const Pipe& out, const Pipe& er
   posix_spawn_file_actions_adddup2(&actions, out.write_end, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, err.write_end, STDERR_FILENO);
   pid_t child = 0;
-  const int error = posix_spawn(&child, argv[0], &actions, nullptr, argv.data(), environ);
+  const int error = posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
-  CHECK(error == 0, "build/weir can be started");
+  CHECK(error == 0, "the program can be started");
   return child;
 }
 
@@ -67,9 +67,14 @@ bool read_some(int descriptor, std::string& text) {
 }  // namespace
 
 ProgramResult run_weir(std::vector<std::string> arguments, ProgramOptions options) {
+  arguments.insert(arguments.begin(), WEIR_BINARY_DIR "/weir");
+  return run_program(std::move(arguments), options);
+}
+
+ProgramResult run_program(std::vector<std::string> command, ProgramOptions options) {
   Pipe out;
   Pipe err;
-  const pid_t child = start(arguments, out, err);
+  const pid_t child = start(command, out, err);
   out.close_write();
   err.close_write();
 
@@ -87,7 +92,7 @@ ProgramResult run_weir(std::vector<std::string> arguments, ProgramOptions option
       options.interrupt_after.reset();
     }
     if (std::chrono::steady_clock::now() > deadline) {
-      ADD_FAILURE() << "weir did not end in time";
+      ADD_FAILURE() << "the program did not end in time";
       kill(child, SIGKILL);
       break;
     }

@@ -22,5 +22,8 @@ struct ProgramOptions {
 // Runs build/weir with `arguments`; stdin is empty. Kills it after a minute.
 [[nodiscard]] ProgramResult run_weir(std::vector<std::string> arguments,
                                      ProgramOptions options = {});
+// The same for any program; the first word of the command is looked for in PATH.
+[[nodiscard]] ProgramResult run_program(std::vector<std::string> command,
+                                        ProgramOptions options = {});
 
 }  // namespace weir

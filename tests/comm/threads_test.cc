@@ -3,14 +3,13 @@
 #include <functional>
 #include <latch>
 #include <memory>
-#include <random>
-#include <span>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "comm/communicator.h"
+#include "tests/comm/exchange_rounds.h"
 
 namespace weir {
 namespace {
@@ -23,77 +22,6 @@ void on_all(Endpoints& endpoints, const std::function<void(std::uint32_t, Commun
   std::vector<std::jthread> threads;
   for (std::uint32_t device = 0; device < endpoints.size(); ++device)
     threads.emplace_back([&, device] { body(device, *endpoints[device]); });
-}
-
-void wait_until(Communicator& communicator, const std::function<bool()>& done) {
-  while (true) {
-    const std::uint32_t seen = communicator.events();
-    if (done() || communicator.aborted()) return;
-    communicator.wait(seen);
-  }
-}
-
-struct Message {
-  std::uint32_t from = 0;
-  std::uint32_t to = 0;
-  std::size_t size = 0;
-};
-// Messages that are exchanged together; at most one for each ordered pair.
-using Round = std::vector<Message>;
-
-// What the byte at `i` of a message is.
-std::byte content(std::size_t round, const Message& message, std::size_t i) {
-  return static_cast<std::byte>(round * 7 + message.from * 31 + message.to * 5 + i);
-}
-
-// A device's part in a round: sends, receives, checks, finishes. Devices without a part go on.
-void take_part(std::size_t number, const Round& round, std::uint32_t self, Communicator& comm) {
-  std::vector<Bytes> sent;
-  std::vector<OutgoingMessage> outgoing;
-  std::vector<IncomingMessage> incoming;
-  std::vector<Message> expected;
-  sent.reserve(round.size());
-  for (const Message& message : round) {
-    if (message.from == self) {
-      Bytes& bytes = sent.emplace_back(message.size);
-      for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = content(number, message, i);
-      outgoing.push_back({.to = DeviceId{message.to}, .bytes = bytes});
-    }
-    if (message.to == self) {
-      incoming.push_back({.from = DeviceId{message.from}, .size = message.size});
-      expected.push_back(message);
-    }
-  }
-  if (outgoing.empty() && incoming.empty()) return;
-  comm.start(number, outgoing, incoming);
-  wait_until(comm, [&] { return comm.arrived(); });
-  for (std::size_t m = 0; m < expected.size(); ++m) {
-    const std::span<const std::byte> bytes = comm.message(m);
-    ASSERT_EQ(bytes.size(), expected[m].size);
-    bool same = true;
-    for (std::size_t i = 0; i < bytes.size(); ++i)
-      same = same && bytes[i] == content(number, expected[m], i);
-    EXPECT_TRUE(same) << "round " << number;
-  }
-  comm.finish();
-  wait_until(comm, [&] { return comm.over(); });
-}
-
-// Rounds between random devices, mostly of small messages.
-std::vector<Round> random_rounds(std::uint32_t devices, std::size_t count, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
-  std::vector<Round> rounds(count);
-  for (Round& round : rounds) {
-    const std::size_t chance = 1 + below(4);
-    for (std::uint32_t from = 0; from < devices; ++from) {
-      for (std::uint32_t to = 0; to < devices; ++to) {
-        if (from == to || below(4) >= chance) continue;
-        round.push_back({.from = from, .to = to, .size = below(200)});
-      }
-    }
-  }
-  return rounds;
 }
 
 void run_rounds(std::uint32_t devices, const std::vector<Round>& rounds) {
@@ -113,13 +41,7 @@ TEST_P(ThreadCommunicators, DeliverWhatWasSentInAnyConsistentOrder) {
 }
 
 TEST_P(ThreadCommunicators, DeliverMessagesOfAnySize) {
-  std::vector<Round> rounds;
-  for (const std::size_t size : {0, 1, 63, 64, 4096, 1 << 20}) {
-    Round& round = rounds.emplace_back();
-    for (std::uint32_t from = 0; from < GetParam(); ++from)
-      round.push_back({.from = from, .to = (from + 1) % GetParam(), .size = size});
-  }
-  run_rounds(GetParam(), rounds);
+  run_rounds(GetParam(), rounds_of_sizes(GetParam(), 1 << 20));
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, ThreadCommunicators, testing::Values(2, 3, 5, 8));
@@ -127,12 +49,10 @@ INSTANTIATE_TEST_SUITE_P(Devices, ThreadCommunicators, testing::Values(2, 3, 5, 
 // Each waits for the other alone, thousands of times: a wake-up that is lost would end it here.
 TEST(ThreadCommunicator, LosesNoWakeUp) {
   constexpr std::size_t kTurns = 20000;
-  const std::vector<Round> there_and_back = {{{.from = 0, .to = 1, .size = 1}},
-                                             {{.from = 1, .to = 0, .size = 1}}};
+  const std::vector<Round> turns = there_and_back();
   Endpoints endpoints = make_thread_communicators(2);
   on_all(endpoints, [&](std::uint32_t self, Communicator& comm) {
-    for (std::size_t turn = 0; turn < kTurns; ++turn)
-      take_part(turn, there_and_back[turn % 2], self, comm);
+    for (std::size_t turn = 0; turn < kTurns; ++turn) take_part(turn, turns[turn % 2], self, comm);
   });
 }
 

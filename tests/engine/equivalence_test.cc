@@ -11,8 +11,8 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/check.h"
 #include "tests/engine/equivalence_case.h"
+#include "tests/engine/equivalence_run.h"
 #include "tests/engine/small_model.h"
 
 namespace weir {
@@ -21,35 +21,6 @@ namespace {
 std::uint64_t from_environment(const char* name, std::uint64_t usual) {
   const char* text = std::getenv(name);
   return text == nullptr ? usual : std::strtoull(text, nullptr, 10);
-}
-
-std::vector<GenerationRequest> requests_of(const EquivalenceCase& instance) {
-  std::vector<GenerationRequest> requests;
-  for (std::size_t i = 0; i < instance.requests.size(); ++i) {
-    requests.push_back({.prompt = random_prompt(instance.model, instance.requests[i].prompt_len,
-                                                instance.seed + i),
-                        .max_new_tokens = instance.requests[i].new_tokens});
-  }
-  return requests;
-}
-
-// What is wrong with the case; nullopt where the law holds.
-std::optional<std::string> problem_of(const EquivalenceCase& instance) {
-  const SmallModel model(instance.model);
-  const std::vector<GenerationRequest> requests = requests_of(instance);
-  SmallRun single(model, make_strategy("single", {}, instance.model).value(), instance.kv_dtype);
-  const auto reference =
-      single.generator().run(requests, {.prefill_chunk = 64, .keep_logits = true});
-  if (!reference) return "single: " + reference.error().message;
-
-  auto strategy = make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
-  SmallRun split(model, *std::move(strategy), instance.kv_dtype);
-  const auto generation =
-      split.generator().run(forced_to_follow(requests, *reference),
-                            {.prefill_chunk = instance.prefill_chunk, .keep_logits = true});
-  if (!generation) return split.label() + ": " + generation.error().message;
-  const double tolerance = run_tolerance(instance.model, {.kv = instance.kv_dtype}, 64);
-  return compare(*reference, *generation, requests, tolerance).first_problem;
 }
 
 TEST(Law1Equivalence, AnyStrategyGivesTheSingleDeviceAnswer) {

@@ -48,12 +48,13 @@ NamedStrategy strategy_of(const SmallModel& model, const std::string& name,
 SmallRun::SmallRun(const SmallModel& model, const std::string& strategy, const OptionValues& values)
     : SmallRun(model, strategy_of(model, strategy, values), DType::f32) {}
 
-SmallRun::SmallRun(const SmallModel& model, NamedStrategy strategy, DType kv_dtype)
+SmallRun::SmallRun(const SmallModel& model, NamedStrategy strategy, DType kv_dtype, Ranks* ranks)
     : strategy_(std::move(strategy)) {
   header_.model = model.spec();
   header_.strategy = strategy_.label;
   header_.kv_dtype = kv_dtype;
   ExecutorOptions options;
+  options.ranks = ranks;
   for (std::int64_t i = 0; i < strategy_.strategy->num_devices(); ++i) {
     const std::string name = "device" + std::to_string(i);
     header_.devices.push_back({.name = name, .memory_bytes = {}});

@@ -23,6 +23,7 @@ class SmallModel {
   explicit SmallModel(const ModelSpec& spec = small_model_spec());
 
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  [[nodiscard]] std::string folder() const { return folder_.file("model"); }
   [[nodiscard]] const Checkpoint& checkpoint() const { return *checkpoint_; }
 
  private:
@@ -34,7 +35,8 @@ class SmallModel {
 // What a run under one strategy needs, with unpinned devices of one thread each.
 class SmallRun {
  public:
-  SmallRun(const SmallModel& model, NamedStrategy strategy, DType kv_dtype);
+  // With ranks, the devices are theirs.
+  SmallRun(const SmallModel& model, NamedStrategy strategy, DType kv_dtype, Ranks* ranks = nullptr);
   // The strategy must be one that the model allows.
   SmallRun(const SmallModel& model, const std::string& strategy, const OptionValues& values = {});
 

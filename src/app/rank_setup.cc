@@ -1,0 +1,201 @@
+#include "app/rank_setup.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "app/version.h"
+#include "base/check.h"
+#include "spec/local_cluster.h"
+
+namespace weir {
+namespace {
+
+using nlohmann::json;
+
+// The ranks of one host, ascending.
+struct HostShare {
+  std::size_t count = 1;
+  std::vector<int> cpus;  // That any of them may use.
+};
+
+void send_json(Ranks& ranks, std::size_t to, const json& document) {
+  const std::string text = document.dump(-1, ' ', false, json::error_handler_t::replace);
+  ranks.send(to, std::as_bytes(std::span(text)));
+}
+
+json receive_json(Ranks& ranks, std::size_t from) {
+  const std::vector<std::byte> bytes = ranks.receive(from);
+  const auto* text = reinterpret_cast<const char*>(bytes.data());
+  json document = json::parse(text, text + bytes.size(), nullptr, false);
+  CHECK(document.is_object(), "ranks send each other JSON before a run");
+  return document;
+}
+
+std::vector<int> usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+// A launcher may have bound each rank to a part of its host. The host's ranks share out what they
+// have together, just as the devices of one process do, so that a plan does not depend on it.
+void use_cpus(const std::vector<int>& cpus) {
+  if (cpus.empty()) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) CPU_SET(cpu, &set);
+  // Refused by a control group: then the binding stays, and with it fewer cores.
+  (void)sched_setaffinity(0, sizeof(set), &set);
+}
+
+// What a rank says when it is there.
+json greeting() { return {{"version", kVersion}, {"cpus", usable_cpus()}}; }
+
+// What it says when it knows its share of the host.
+json readiness(const Result<RankModel>& own, const HostShare& share,
+               std::optional<std::int64_t> threads_per_device) {
+  if (!own) return {{"error", own.error().message}};
+  use_cpus(share.cpus);
+  const auto cluster = local_cluster({.num_devices = static_cast<std::int64_t>(share.count),
+                                      .cores_per_device = threads_per_device});
+  if (!cluster) return {{"error", cluster.error().message}};
+  return {{"model", config_of(own->model)}, {"cluster", cluster_to_json(*cluster)}};
+}
+
+Status named(const Ranks& ranks, std::size_t rank, const std::string& problem) {
+  return run_failed(fmt::format("rank {} on host {}: {}", rank, ranks.host(rank), problem));
+}
+
+std::vector<HostShare> shares_of(const Ranks& ranks, const std::vector<json>& greetings) {
+  std::map<std::string, std::set<int>> cpus;
+  std::map<std::string, std::size_t> counts;
+  std::vector<HostShare> shares(ranks.size());
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    ++counts[ranks.host(rank)];
+    const auto own = greetings[rank].at("cpus").get<std::vector<int>>();
+    cpus[ranks.host(rank)].insert(own.begin(), own.end());
+  }
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const auto& together = cpus[ranks.host(rank)];
+    shares[rank].count = counts[ranks.host(rank)];
+    shares[rank].cpus.assign(together.begin(), together.end());
+  }
+  return shares;
+}
+
+// One node per host, in the order of their ranks, with a device for each.
+Result<ClusterSpec> join_hosts(const Ranks& ranks, const std::vector<json>& answers) {
+  std::vector<ClusterSpec> hosts;
+  std::set<std::string> seen;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const std::string& host = ranks.host(rank);
+    if (rank > 0 && host == ranks.host(rank - 1)) continue;
+    if (!seen.insert(host).second) {
+      return invalid_input(fmt::format(
+          "ranks: found rank {} on host {} apart from that host's others, allowed ranks of a host "
+          "in a row (mpirun --map-by slot)",
+          rank, host));
+    }
+    auto cluster = cluster_from_json(answers[rank].at("cluster"));
+    if (!cluster) return tl::unexpected(cluster.error());
+    hosts.push_back(*std::move(cluster));
+    for (NodeType& node : hosts.back().node_types) node.name = host;
+    for (DeviceType& type : hosts.back().device_types) type.name = "cores of " + host;
+  }
+  if (hosts.size() == 1) return cluster_from_json(answers[0].at("cluster"));
+  ClusterSpec joined{.name = "ranks"};
+  for (ClusterSpec& host : hosts) {
+    const std::size_t first_type = joined.device_types.size();
+    for (NodeType& node : host.node_types) {
+      for (DeviceGroup& group : node.devices) group.type += first_type;
+      joined.node_types.push_back(std::move(node));
+    }
+    std::ranges::move(host.device_types, std::back_inserter(joined.device_types));
+  }
+  list_devices(joined);
+  return joined;
+}
+
+}  // namespace
+
+Result<RankModel> open_rank_model(const std::string& folder) {
+  auto model = load_model_spec(folder);
+  if (!model) return tl::unexpected(model.error());
+  auto checkpoint = Checkpoint::open(folder, *model);
+  if (!checkpoint) return tl::unexpected(checkpoint.error());
+  return RankModel{.model = *std::move(model), .checkpoint = *std::move(checkpoint)};
+}
+
+RankLeader::~RankLeader() {
+  if (told_) return;
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank) send_json(ranks_, rank, {{"go", false}});
+}
+
+Status RankLeader::gather(const Result<RankModel>& own,
+                          std::optional<std::int64_t> threads_per_device) {
+  std::vector<json> greetings = {greeting()};
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
+    greetings.push_back(receive_json(ranks_, rank));
+  // Of another version nothing more is understood.
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
+    const json& version = greetings[rank].at("version");
+    if (version == kVersion) continue;
+    return named(
+        ranks_, rank,
+        fmt::format("found weir {}, allowed {}, that of rank 0", version.dump(), kVersion));
+  }
+  const std::vector<HostShare> shares = shares_of(ranks_, greetings);
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
+    send_json(ranks_, rank,
+              {{"go", true}, {"count", shares[rank].count}, {"cpus", shares[rank].cpus}});
+  }
+  std::vector<json> answers = {readiness(own, shares[0], threads_per_device)};
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
+    answers.push_back(receive_json(ranks_, rank));
+  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+    if (answers[rank].contains("error"))
+      return named(ranks_, rank, answers[rank].at("error").get<std::string>());
+    if (answers[rank].at("model") != answers[0].at("model"))
+      return named(ranks_, rank, "found another model than rank 0 in the same folder, allowed one");
+  }
+  auto machine = join_hosts(ranks_, answers);
+  if (!machine) return tl::unexpected(machine.error());
+  machine_ = *std::move(machine);
+  return {};
+}
+
+void RankLeader::go(const std::vector<ExecDevice>& devices) {
+  told_ = true;
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
+    send_json(ranks_, rank,
+              {{"go", true}, {"name", devices[rank].name}, {"cores", devices[rank].cores}});
+  }
+}
+
+std::optional<ExecDevice> await_go(Ranks& ranks, const Result<RankModel>& own,
+                                   std::optional<std::int64_t> threads_per_device) {
+  send_json(ranks, 0, greeting());
+  json told = receive_json(ranks, 0);
+  if (!told.at("go").get<bool>()) return std::nullopt;
+  const HostShare share = {.count = told.at("count").get<std::size_t>(),
+                           .cpus = told.at("cpus").get<std::vector<int>>()};
+  send_json(ranks, 0, readiness(own, share, threads_per_device));
+  told = receive_json(ranks, 0);
+  if (!told.at("go").get<bool>()) return std::nullopt;
+  return ExecDevice{.name = told.at("name").get<std::string>(),
+                    .cores = told.at("cores").get<std::vector<int>>()};
+}
+
+}  // namespace weir

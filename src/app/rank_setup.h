@@ -1,0 +1,54 @@
+#pragma once
+// Before ranks run anything together: is every rank the same program with the same model, and which
+// cores of which host is each? Rank 0 asks, compares and decides; the others answer and are told.
+//
+//   rank 0:  RankLeader::gather --> set_up with its machine() --> go or stop
+//   others:  await_go
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "comm/ranks.h"
+#include "exec/executor.h"
+#include "spec/cluster.h"
+#include "spec/model.h"
+
+namespace weir {
+
+// What this rank has to run with, or why it has not.
+struct RankModel {
+  ModelSpec model;
+  Checkpoint checkpoint;
+};
+[[nodiscard]] Result<RankModel> open_rank_model(const std::string& folder);
+
+class RankLeader {
+ public:
+  explicit RankLeader(Ranks& ranks) : ranks_(ranks) {}
+  RankLeader(const RankLeader&) = delete;
+  RankLeader& operator=(const RankLeader&) = delete;
+  // Ranks that have not been told to go are told to stop.
+  ~RankLeader();
+
+  // Ends with an error that names rank and host where one of them cannot take part.
+  [[nodiscard]] Status gather(const Result<RankModel>& own,
+                              std::optional<std::int64_t> threads_per_device);
+  // The hosts' cores, one device per rank: on one host, what `local` would be with so many devices.
+  [[nodiscard]] const ClusterSpec& machine() const { return machine_; }
+  // One device per rank. From here on the others follow an executor.
+  void go(const std::vector<ExecDevice>& devices);
+
+ private:
+  Ranks& ranks_;
+  ClusterSpec machine_;
+  bool told_ = false;
+};
+
+// On the other ranks: what this one's device is; nullopt where the run ends before it begins.
+[[nodiscard]] std::optional<ExecDevice> await_go(Ranks& ranks, const Result<RankModel>& own,
+                                                 std::optional<std::int64_t> threads_per_device);
+
+}  // namespace weir

@@ -1,0 +1,132 @@
+#include "exec/follower.h"
+
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "exec/logits.h"
+#include "exec/rank_words.h"
+#include "exec/worker.h"
+
+namespace weir {
+namespace {
+
+class Follower {
+ public:
+  Follower(Ranks& ranks, const Checkpoint& checkpoint, const ModelSpec& model)
+      : ranks_(ranks), checkpoint_(checkpoint), model_(model) {}
+
+  // Without a worker it still answers, so that rank 0 learns why there is none.
+  void start_worker(const ExecDevice& device) {
+    try {
+      worker_ = std::make_unique<Worker>(static_cast<DeviceId>(ranks_.rank()), device,
+                                         ranks_.communicator(), checkpoint_, model_);
+    } catch (const std::system_error& error) {
+      failure_ = fmt::format("device {}: cannot start a thread: {}", ranks_.rank(), error.what());
+    }
+  }
+
+  // False when there is nothing more to do.
+  bool obey(const RankWord& word) { return std::visit(*this, word); }
+  [[nodiscard]] const std::string& failure() const { return failure_; }
+
+  bool operator()(const PrepareWord& word) {
+    auto plan = read_plan_document(word.document);
+    if (!plan) {
+      fail(plan.error().message);
+    } else if (failure_.empty()) {
+      Known& known = plans_[word.plan];
+      known.plan = *std::move(plan);
+      known.prepared = prepare_values(*known.plan);
+      run({.kind = Job::Kind::prepare, .plan = &*known.plan, .prepared = &known.prepared});
+    }
+    report({});
+    return true;
+  }
+
+  bool operator()(const StepWord& word) {
+    const auto known = plans_.find(word.plan);
+    CHECK(known != plans_.end() || !failure_.empty(), "a plan is prepared before it is run");
+    if (!failure_.empty()) {
+      report({});
+      return true;
+    }
+    StepInput input = {.lengths = word.lengths,
+                       .sequences = word.sequences,
+                       .tokens = {word.tokens.begin(), word.tokens.end()},
+                       .rope_lengths = word.rope_lengths};
+    const ValidPlan& plan = *known->second.plan;
+    const BoundStep step(plan, known->second.prepared, model_, input);
+    run({.kind = Job::Kind::step,
+         .plan = &plan,
+         .prepared = &known->second.prepared,
+         .step = &step.view,
+         .step_index = word.step_index,
+         .record = word.record});
+    DeviceReport done;
+    done.records = std::exchange(worker_->records(), {});
+    if (failure_.empty() && !worker_->interrupted())
+      done.logits = own_logits(step.view, worker_->state());
+    report(std::move(done));
+    return true;
+  }
+
+  bool operator()(const ForgetPlanWord& word) {
+    plans_.erase(word.plan);
+    return true;
+  }
+  bool operator()(const ReleaseWord& word) {
+    if (worker_ != nullptr) worker_->state().kv.release(word.sequence);
+    return true;
+  }
+  bool operator()(const HeldWord&) {
+    report({});
+    return true;
+  }
+  bool operator()(const CloseWord&) { return false; }
+
+ private:
+  struct Known {
+    std::optional<ValidPlan> plan;
+    PreparedPlan prepared;
+  };
+
+  void run(const Job& job) {
+    worker_->post(job);
+    worker_->wait_done();
+    if (!worker_->failure().empty()) fail(worker_->failure());
+  }
+  void fail(std::string text) {
+    if (failure_.empty()) failure_ = std::move(text);
+  }
+  void report(DeviceReport done) {
+    done.failure = failure_;
+    if (worker_ != nullptr) done.held = worker_->held();
+    ranks_.send(0, pack(done));
+  }
+
+  Ranks& ranks_;
+  const Checkpoint& checkpoint_;
+  const ModelSpec& model_;
+  std::string failure_;
+  std::map<std::uint64_t, Known> plans_;
+  std::unique_ptr<Worker> worker_;
+};
+
+}  // namespace
+
+Status follow(Ranks& ranks, const Checkpoint& checkpoint, const ModelSpec& model,
+              const ExecDevice& device) {
+  CHECK(ranks.rank() != 0, "rank 0 leads");
+  Follower follower(ranks, checkpoint, model);
+  follower.start_worker(device);
+  while (follower.obey(unpack_word(ranks.receive(0)))) {
+  }
+  if (follower.failure().empty()) return {};
+  return run_failed(follower.failure());
+}
+
+}  // namespace weir

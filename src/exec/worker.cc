@@ -1,0 +1,246 @@
+#include "exec/worker.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "exec/compute.h"
+#include "exec/redistribute.h"
+#include "plan/work.h"
+
+namespace weir {
+namespace {
+
+// Waking a blocked thread costs some 40 us, as long as a small decode step takes. Spinning for as
+// long before blocking costs at most twice what the best choice in hindsight would have (Karlin et
+// al., SODA 1990); yielding meanwhile leaves the core to whoever has work for it.
+constexpr std::chrono::microseconds kSpinTime{50};
+constexpr int kLooksPerYield = 64;
+
+// Returns once `word` differs from `old`.
+void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int look = 0; look < kLooksPerYield; ++look) {
+      if (word.load(std::memory_order_acquire) != old) return;
+    }
+    std::this_thread::yield();
+  } while (std::chrono::steady_clock::now() < deadline);
+  word.wait(old, std::memory_order_acquire);
+}
+
+// Loads the weights of every compute task of the device, in queue order.
+std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& team,
+                                      DeviceWeights& weights) {
+  std::vector<TaskWeights> tasks;
+  for (const NodeId id : plan.devices[index_of(device)].compute) {
+    const Node& node = plan.at(id);
+    TaskWeights& task = tasks.emplace_back();
+    for (std::size_t output = 0; output < node.outputs.size(); ++output) {
+      auto& buffers = task.emplace_back();
+      const Layout& layout = plan.layout_of(node.outputs[output]);
+      std::vector<Box> seen;
+      for (const Piece& piece : layout.pieces) {
+        if (piece.device != device || std::ranges::find(seen, piece.box) != seen.end()) continue;
+        seen.push_back(piece.box);
+        BufferWeights& loaded = buffers.emplace_back();
+        for (const WeightSlice& slice : weight_slices(plan, node, output, piece)) {
+          if (node.kind == OpKind::embed) {
+            loaded.table = weights.table(slice);
+          } else if (class_of(node.kind) == OpClass::linear && slice.rows() != 1) {
+            loaded.matrix = &weights.matrix(team, slice);
+          } else if (class_of(node.kind) == OpClass::linear && loaded.matrix == nullptr) {
+            loaded.matrix =
+                &weights.matrix(team, slice);  // A matrix of one row comes before its bias.
+          } else {
+            loaded.vector = weights.vector(slice);
+          }
+        }
+      }
+    }
+  }
+  return tasks;
+}
+
+}  // namespace
+
+Worker::Worker(DeviceId id, const ExecDevice& device, std::unique_ptr<Communicator> communicator,
+               const Checkpoint& checkpoint, const ModelSpec& model)
+    : cores_(device.cores), communicator_(std::move(communicator)), weights_(checkpoint, model) {
+  state_.id = id;
+  state_.communicator = communicator_.get();
+  thread_ = std::jthread([this] { main(); });
+}
+
+Worker::~Worker() { post({.kind = Job::Kind::stop}); }
+
+void Worker::post(const Job& job) {
+  job_ = job;
+  posted_.fetch_add(1, std::memory_order_release);
+  posted_.notify_one();
+}
+
+void Worker::wait_done() {
+  const std::uint32_t posted = posted_.load(std::memory_order_relaxed);
+  if (done_.load(std::memory_order_acquire) != posted) wait_while_equal(done_, posted - 1);
+}
+
+Executor::Held Worker::held() const {
+  return {
+      .weights = weights_.bytes(), .kv_cache = state_.kv.bytes(), .buffers = state_.pool.bytes()};
+}
+
+void Worker::main() {
+  Team team(std::max(1, static_cast<int>(cores_.size())), cores_);
+  team.pin_caller();
+  state_.team = &team;
+  for (std::uint32_t seen = 0;;) {
+    wait_while_equal(posted_, seen);
+    ++seen;
+    const Job job = job_;
+    if (job.kind != Job::Kind::stop)
+      guarded([&] { job.kind == Job::Kind::prepare ? prepare(job) : walk(job); });
+    done_.store(seen, std::memory_order_release);
+    done_.notify_one();
+    if (job.kind == Job::Kind::stop) return;
+  }
+}
+
+template <class Body>
+void Worker::guarded(Body body) {
+  try {
+    body();
+  } catch (const std::bad_alloc&) {
+    fail(fmt::format("device {}: out of memory", index_of(state_.id)));
+  } catch (const std::exception& error) {
+    fail(fmt::format("device {}: {}", index_of(state_.id), error.what()));
+  }
+}
+
+void Worker::fail(std::string text) {
+  failure_ = std::move(text);
+  communicator_->abort();
+}
+
+void Worker::prepare(const Job& job) {
+  const Plan& plan = job.plan->plan();
+  PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
+  prepared.weights = load_weights(plan, state_.id, *state_.team, weights_);
+  for (const NodeId node : plan.devices[index_of(state_.id)].comm)
+    prepared.all_reduce_members.push_back(all_reduce_members(plan, node, state_.id));
+}
+
+// The queues of one step. Communication is looked at between compute tasks, so that it goes on
+// behind them; a device that can do neither sleeps until something arrives.
+void Worker::walk(const Job& job) {
+  const StepView& step = *job.step;
+  const Plan& plan = step.plan.plan();
+  const PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
+  const PlanDevice& queues = plan.devices[index_of(state_.id)];
+  begin_step(plan, prepared);
+  std::size_t next_compute = 0;
+  std::size_t next_comm = 0;
+  std::optional<CommTask> comm;
+  TaskRecord comm_record;
+  while (next_compute < queues.compute.size() || next_comm < queues.comm.size()) {
+    // Before anything is looked at, so that no change after the look is slept through.
+    const std::uint32_t seen = communicator_->events();
+    if (communicator_->aborted()) {
+      interrupted_ = true;
+      break;
+    }
+    bool moved = false;
+    if (!comm && next_comm < queues.comm.size() && is_ready(step, queues.comm[next_comm])) {
+      const NodeId id = queues.comm[next_comm];
+      if (job.record) comm_record = open_record(plan, id, job.step_index);
+      comm.emplace(step, state_, id, prepared.all_reduce_members[next_comm],
+                   (static_cast<std::uint64_t>(job.step_index) << 32) | index_of(id));
+      comm->begin();
+      moved = true;
+    }
+    if (comm) {
+      while (comm->progress()) moved = true;
+      if (comm->over()) {
+        if (job.record) {
+          comm_record.bytes = comm->received_bytes();
+          close_record(comm_record, comm->partners());
+        }
+        comm.reset();
+        complete(plan, queues.comm[next_comm]);
+        ++next_comm;
+        continue;
+      }
+    }
+    if (next_compute < queues.compute.size() && is_ready(step, queues.compute[next_compute])) {
+      const NodeId id = queues.compute[next_compute];
+      TaskRecord record;
+      if (job.record) record = open_record(plan, id, job.step_index);
+      run_compute(step, state_, plan.at(id), prepared.weights[next_compute]);
+      if (job.record) {
+        const Work work = work_of(plan, plan.at(id), state_.id, step.input.lengths);
+        record.flops = work.flops;
+        record.bytes = work.bytes();
+        close_record(record);
+      }
+      complete(plan, id);
+      ++next_compute;
+      moved = true;
+    }
+    if (!moved) communicator_->wait(seen);
+  }
+}
+
+void Worker::begin_step(const Plan& plan, const PreparedDevice& prepared) {
+  // Lists of buffers are emptied, not replaced, so that they need not grow again.
+  state_.values.resize(plan.values.size());
+  for (std::size_t i = 0; i < plan.values.size(); ++i) {
+    LocalValue& value = state_.values[i];
+    value.parts.clear();
+    value.lse.clear();
+    value.ready = false;
+    value.readers_left = prepared.readers[i];
+  }
+}
+
+// Are the node's inputs on this device? What has no part here, and the cache before the step,
+// always is.
+bool Worker::is_ready(const StepView& step, NodeId id) const {
+  for (const ValueId input : step.plan->at(id).inputs) {
+    const bool needed =
+        step.plan.producers()[index_of(input)] != static_cast<NodeId>(step.plan->nodes.size()) &&
+        !step.bound(input).by_device[index_of(state_.id)].empty();
+    if (needed && !state_.values[index_of(input)].ready) return false;
+  }
+  return true;
+}
+
+void Worker::complete(const Plan& plan, NodeId id) {
+  const Node& node = plan.at(id);
+  for (const ValueId output : node.outputs) state_.values[index_of(output)].ready = true;
+  for (const ValueId input : node.inputs) state_.release(input);
+}
+
+TaskRecord Worker::open_record(const Plan& plan, NodeId id, std::int32_t step) const {
+  const Node& node = plan.at(id);
+  const SimTime now = Executor::now();
+  return {.step = step,
+          .node = id,
+          .device = state_.id,
+          .kind = node.kind,
+          .layer = node.layer,
+          .microbatch = node.microbatch,
+          .start = now,
+          .ready = now,
+          .end = now};
+}
+
+void Worker::close_record(TaskRecord& record, std::vector<DeviceId> partners) {
+  record.end = Executor::now();
+  records_.push_back({.task = record, .partners = std::move(partners)});
+}
+
+}  // namespace weir

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "checkpoint/random_model.h"
 #include "spec/local_cluster.h"
 
 namespace weir::bench {
@@ -45,19 +44,6 @@ double prefill_flops(const ModelSpec& model, std::int64_t length) {
   const double width = static_cast<double>(model.num_q_heads * model.head_dim);
   return 2 * tokens * matrices + 4 * static_cast<double>(model.num_layers) * pairs * width +
          2 * static_cast<double>(count.lm_head);
-}
-
-Result<ModelOnDisk> ModelOnDisk::make(const ModelSpec& model) {
-  auto folder = TemporaryFolder::make("bench");
-  if (!folder) return tl::unexpected(folder.error());
-  const std::string path = folder->path() + "/model";
-  if (auto written = write_random_model(path, model); !written)
-    return tl::unexpected(written.error());
-  auto spec = load_model_spec(path);
-  if (!spec) return tl::unexpected(spec.error());
-  auto checkpoint = Checkpoint::open(path, *spec);
-  if (!checkpoint) return tl::unexpected(checkpoint.error());
-  return ModelOnDisk(*std::move(folder), *std::move(spec), *std::move(checkpoint));
 }
 
 Result<std::unique_ptr<ModelRun>> ModelRun::make(const ModelOnDisk& model, const Split& split) {

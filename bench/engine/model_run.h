@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "base/result.h"
-#include "base/temporary_folder.h"
-#include "checkpoint/checkpoint.h"
 #include "engine/generate.h"
 #include "exec/executor.h"
+#include "measure/model_on_disk.h"
 #include "spec/model.h"
 #include "strategy/strategy.h"
 
@@ -31,22 +30,6 @@ struct Shape {
 [[nodiscard]] std::int64_t decode_weight_bytes(const ModelSpec& model);
 // Floating-point operations of a causal prefill of `length` tokens, with logits of the last one.
 [[nodiscard]] double prefill_flops(const ModelSpec& model, std::int64_t length);
-
-// Written to a temporary folder, which goes with it.
-class ModelOnDisk {
- public:
-  static Result<ModelOnDisk> make(const ModelSpec& model);
-  [[nodiscard]] const ModelSpec& spec() const { return spec_; }
-  [[nodiscard]] const Checkpoint& checkpoint() const { return checkpoint_; }
-
- private:
-  ModelOnDisk(TemporaryFolder folder, ModelSpec spec, Checkpoint checkpoint)
-      : folder_(std::move(folder)), spec_(std::move(spec)), checkpoint_(std::move(checkpoint)) {}
-
-  TemporaryFolder folder_;  // Outlives the checkpoint that is mapped from it.
-  ModelSpec spec_;
-  Checkpoint checkpoint_;
-};
 
 struct Split {
   std::string strategy = "single";

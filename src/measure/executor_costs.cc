@@ -6,10 +6,10 @@
 #include <map>
 #include <set>
 
-#include "base/temporary_folder.h"
 #include "checkpoint/random_model.h"
 #include "engine/generate.h"
 #include "measure/device_teams.h"
+#include "measure/model_on_disk.h"
 #include "strategy/strategy.h"
 
 namespace weir {
@@ -38,17 +38,9 @@ class Bench {
  public:
   static Result<std::unique_ptr<Bench>> make(const ModelSpec& model, const OptionValues& options,
                                              const std::vector<ExecDevice>& devices) {
-    auto folder = TemporaryFolder::make("calibrate");
-    if (!folder) return tl::unexpected(folder.error());
-    const std::string path = folder->path() + "/model";
-    if (auto written = write_random_model(path, model); !written)
-      return tl::unexpected(written.error());
-    auto spec = load_model_spec(path);
-    if (!spec) return tl::unexpected(spec.error());
-    auto checkpoint = Checkpoint::open(path, *spec);
-    if (!checkpoint) return tl::unexpected(checkpoint.error());
-    auto bench = std::unique_ptr<Bench>(
-        new Bench(*std::move(folder), *std::move(spec), *std::move(checkpoint)));
+    auto on_disk = ModelOnDisk::make(model);
+    if (!on_disk) return tl::unexpected(on_disk.error());
+    auto bench = std::unique_ptr<Bench>(new Bench(*std::move(on_disk)));
     if (auto started = bench->start(options, devices); !started)
       return tl::unexpected(started.error());
     return bench;
@@ -63,27 +55,26 @@ class Bench {
   }
 
  private:
-  Bench(TemporaryFolder folder, ModelSpec model, Checkpoint checkpoint)
-      : folder_(std::move(folder)), model_(std::move(model)), checkpoint_(std::move(checkpoint)) {}
+  explicit Bench(ModelOnDisk model) : model_(std::move(model)) {}
 
   Status start(const OptionValues& options, const std::vector<ExecDevice>& devices) {
-    auto strategy = make_strategy("tp_pp", options, model_);
+    auto strategy = make_strategy("tp_pp", options, model_.spec());
     if (!strategy) return tl::unexpected(strategy.error());
     strategy_ = std::move(strategy->strategy);
     std::vector<ExecDevice> used(devices.begin(), devices.begin() + strategy_->num_devices());
-    PlanHeader header{.model = model_, .strategy = strategy->label, .limits = {}, .devices = {}};
+    PlanHeader header{
+        .model = model_.spec(), .strategy = strategy->label, .limits = {}, .devices = {}};
     for (const ExecDevice& device : used)
       header.devices.push_back({.name = device.name, .memory_bytes = {}});
-    auto executor = Executor::make(checkpoint_, model_, {.devices = std::move(used)});
+    auto executor =
+        Executor::make(model_.checkpoint(), model_.spec(), {.devices = std::move(used)});
     if (!executor) return tl::unexpected(executor.error());
     executor_ = *std::move(executor);
     generator_ = std::make_unique<Generator>(*executor_, *strategy_, std::move(header));
     return {};
   }
 
-  TemporaryFolder folder_;  // Outlives the checkpoint that is mapped from it.
-  ModelSpec model_;
-  Checkpoint checkpoint_;
+  ModelOnDisk model_;
   std::unique_ptr<Strategy> strategy_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Generator> generator_;

@@ -25,7 +25,7 @@ void end_process(const std::optional<Error>& error) {
 }
 
 // GCC 12 does not take a virtual function's word that it never returns.
-[[noreturn]] void give_up(Ranks& ranks, const std::string& cause) {
+[[noreturn]] void end_for(Ranks& ranks, const std::string& cause) {
   ranks.give_up(cause);
   std::abort();
 }
@@ -34,9 +34,9 @@ Result<ExitCode> play(Ranks& ranks, const RankRoles& roles) {
   try {
     return ranks.rank() == 0 ? roles.lead(&ranks) : roles.obey(ranks);
   } catch (const std::bad_alloc&) {
-    give_up(ranks, "out of memory");
+    end_for(ranks, "out of memory");
   } catch (const std::exception& error) {
-    give_up(ranks, error.what());
+    end_for(ranks, error.what());
   }
 }
 
@@ -55,9 +55,11 @@ void end_all(Ranks& ranks, const Error& error) {
   std::abort();
 }
 
+void give_up(Ranks& ranks, const Error& error) { end_for(ranks, error.message); }
+
 void await_end(Ranks& ranks, const Error& error) {
   std::this_thread::sleep_for(kLastWords);
-  give_up(ranks, error.message);
+  end_for(ranks, error.message);
 }
 
 }  // namespace weir

@@ -21,6 +21,8 @@ struct RankRoles {
 // On rank 0, where others may wait in the middle of an exchange, so that none of them can come to
 // an orderly end: says the error and ends all.
 [[noreturn]] void end_all(Ranks& ranks, const Error& error);
+// On another rank, of which rank 0 does not know yet that it has failed.
+[[noreturn]] void give_up(Ranks& ranks, const Error& error);
 // On another rank, after rank 0 has been told of a failure and is about to say so and to end all.
 [[noreturn]] void await_end(Ranks& ranks, const Error& error);
 

@@ -143,6 +143,49 @@ RankIdentity identity_of(const Result<RankModel>& own) {
   return config_of(own->model);
 }
 
+std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster) {
+  std::vector<ExecDevice> devices;
+  for (const Device& device : cluster.devices) {
+    ExecDevice& exec = devices.emplace_back(ExecDevice{.name = device.name, .cores = {}});
+    for (const std::int64_t cpu : device.cpus) exec.cores.push_back(static_cast<int>(cpu));
+  }
+  return devices;
+}
+
+Status check_placement(const Ranks& ranks, const ClusterSpec& cluster) {
+  if (cluster.devices.size() != ranks.size()) {
+    return invalid_input(fmt::format("ranks: found {}, allowed {}, one per device of --cluster",
+                                     ranks.size(), cluster.devices.size()));
+  }
+  for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
+    const bool with_last = ranks.host(rank) == ranks.host(rank - 1);
+    const bool wanted = cluster.devices[rank].node == cluster.devices[rank - 1].node;
+    if (with_last == wanted) continue;
+    return invalid_input(
+        fmt::format("ranks: found rank {} on host {} {} rank {}, allowed {}, as --cluster has "
+                    "device {} on node "
+                    "{}",
+                    rank, ranks.host(rank), with_last ? "with" : "apart from", rank - 1,
+                    wanted ? "the same host" : "another host", cluster.devices[rank].name,
+                    cluster.nodes[cluster.devices[rank].node].name));
+  }
+  return {};
+}
+
+RankRounds::~RankRounds() {
+  if (ranks_ == nullptr) return;
+  for (std::size_t rank = 1; rank < ranks_->size(); ++rank)
+    send_json(*ranks_, rank, {{"go", false}});
+}
+
+void RankRounds::next() {
+  if (ranks_ == nullptr) return;
+  for (std::size_t rank = 1; rank < ranks_->size(); ++rank)
+    send_json(*ranks_, rank, {{"go", true}});
+}
+
+bool await_round(Ranks& ranks) { return receive_json(ranks, 0).at("go").get<bool>(); }
+
 RankLeader::~RankLeader() {
   if (told_) return;
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank) send_json(ranks_, rank, {{"go", false}});

@@ -31,6 +31,28 @@ struct RankModel {
 using RankIdentity = Result<nlohmann::json>;
 [[nodiscard]] RankIdentity identity_of(const Result<RankModel>& own);
 
+// The devices of a cluster of CPU devices, as a rank runs each.
+[[nodiscard]] std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster);
+
+// A cluster file is for ranks that are spread over hosts as its devices are over nodes: then rank i
+// is device i of what `weir plan` shows for that file.
+[[nodiscard]] Status check_placement(const Ranks& ranks, const ClusterSpec& cluster);
+
+// What rank 0 does again and again on all ranks, such as running one strategy after the other.
+class RankRounds {
+ public:
+  explicit RankRounds(Ranks* ranks) : ranks_(ranks) {}  // nullptr: there is nobody else.
+  RankRounds(const RankRounds&) = delete;
+  RankRounds& operator=(const RankRounds&) = delete;
+  ~RankRounds();  // There is no more.
+  void next();
+
+ private:
+  Ranks* ranks_;
+};
+// On the others: is there another round?
+[[nodiscard]] bool await_round(Ranks& ranks);
+
 class RankLeader {
  public:
   explicit RankLeader(Ranks& ranks) : ranks_(ranks) {}

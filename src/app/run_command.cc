@@ -190,6 +190,10 @@ class RunCommand final : public Command {
     if (!model) return tl::unexpected(model.error());
     const auto setup = set_up(model->model, options_.setup);
     if (!setup) return tl::unexpected(setup.error());
+    if (ranks != nullptr && options_.setup.cluster != "local") {
+      if (auto placed = check_placement(*ranks, setup->cluster); !placed)
+        return tl::unexpected(placed.error());
+    }
     auto devices = ranks == nullptr ? local_devices(*setup) : rank_devices(*setup, ranks->size());
     if (!devices) return tl::unexpected(devices.error());
     const auto tokenizer = Tokenizer::load(options_.model);

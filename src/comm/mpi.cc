@@ -110,6 +110,9 @@ class MpiRanks final : public Ranks {
   [[nodiscard]] std::size_t rank() const override { return rank_; }
   [[nodiscard]] std::size_t size() const override { return size_; }
   [[nodiscard]] const std::string& host(std::size_t rank) const override { return hosts_[rank]; }
+  [[nodiscard]] const std::string& kernel(std::size_t rank) const override {
+    return kernels_[rank];
+  }
   [[nodiscard]] ClockOffset clock(std::size_t rank) const override { return clocks_[rank]; }
 
   std::unique_ptr<Communicator> communicator() override { return make_mpi_communicator(channels_); }

@@ -45,6 +45,8 @@ class Ranks {
   [[nodiscard]] virtual std::size_t size() const = 0;
   // The name of the host that a rank runs on.
   [[nodiscard]] virtual const std::string& host(std::size_t rank) const = 0;
+  // Ranks of equal kernels share a machine, even where they see hosts of different names.
+  [[nodiscard]] virtual const std::string& kernel(std::size_t rank) const = 0;
   // Rank 0 knows all clocks, others only their own.
   [[nodiscard]] virtual ClockOffset clock(std::size_t rank) const = 0;
 

@@ -68,7 +68,7 @@ class Follower {
          .record = word.record});
     DeviceReport done;
     done.records = std::exchange(worker_->records(), {});
-    if (failure_.empty() && !worker_->interrupted())
+    if (failure_.empty() && takes_part(plan) && !worker_->interrupted())
       done.logits = own_logits(step.view, worker_->state());
     report(std::move(done));
     return true;
@@ -94,7 +94,12 @@ class Follower {
     PreparedPlan prepared;
   };
 
+  // A plan may be for fewer devices than there are ranks.
+  [[nodiscard]] bool takes_part(const ValidPlan& plan) const {
+    return ranks_.rank() < plan->devices.size();
+  }
   void run(const Job& job) {
+    if (!takes_part(*job.plan)) return;
     worker_->post(job);
     worker_->wait_done();
     if (!worker_->failure().empty()) fail(worker_->failure());

@@ -14,15 +14,6 @@
 namespace weir {
 namespace {
 
-constexpr const char* kSource = "weir calibrate, on this machine";
-
-// Three digits: what comes back on the next run.
-double rounded(double value) {
-  if (value <= 0) return 0;
-  const double unit = std::pow(10.0, std::floor(std::log10(value)) - 2);
-  return std::round(value / unit) * unit;
-}
-
 // A device alone, as peaks are: nobody has to share to reach them.
 void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
   Team team(std::max(1, static_cast<int>(cores.size())), cores);
@@ -37,12 +28,18 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
     if (type.l2) type.l2_bandwidth = rate_of(*type.l2);
     if (type.l3) type.l3_bandwidth = rate_of(*type.l3);
   }).join();
-  for (const char* key : {"vector_tflops", "memory_gb_per_s"}) type.sources[key] = kSource;
-  if (type.l2) type.sources["l2_gb_per_s"] = kSource;
-  if (type.l3) type.sources["l3_gb_per_s"] = kSource;
+  for (const char* key : {"vector_tflops", "memory_gb_per_s"}) type.sources[key] = kMeasured;
+  if (type.l2) type.sources["l2_gb_per_s"] = kMeasured;
+  if (type.l3) type.sources["l3_gb_per_s"] = kMeasured;
 }
 
 }  // namespace
+
+double rounded(double value) {
+  if (value <= 0) return 0;
+  const double unit = std::pow(10.0, std::floor(std::log10(value)) - 2);
+  return std::round(value / unit) * unit;
+}
 
 Status write_cluster_file(const std::string& path, const ClusterSpec& cluster) {
   std::ofstream file(path);
@@ -59,34 +56,40 @@ std::vector<std::vector<int>> cores_of(const ClusterSpec& cluster) {
   return cores;
 }
 
-Result<ClusterSpec> calibrate(const CalibrationOptions& options) {
-  auto cluster = local_cluster(options.devices);
-  if (!cluster) return cluster;
-  const std::vector<std::vector<int>> cores = cores_of(*cluster);
-  DeviceType& type = cluster->device_types.front();
+Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
+  const std::vector<std::vector<int>> cores = cores_of(cluster);
+  DeviceType& type = cluster.device_types.front();
   options.progress("arithmetic and memory");
   measure_peaks(cores.front(), type);
   type.kernels = measure_kernels(cores, type, options.least_seconds, options.progress);
-  type.sources["kernels"] = kSource;
+  type.sources["kernels"] = kMeasured;
   options.progress("tasks, steps and transfers");
   std::vector<ExecDevice> devices;
   for (std::size_t i = 0; i < cores.size(); ++i)
-    devices.push_back({.name = cluster->devices[i].name, .cores = cores[i]});
+    devices.push_back({.name = cluster.devices[i].name, .cores = cores[i]});
   const auto costs = measure_executor(devices);
   if (!costs) return tl::unexpected(costs.error());
   type.launch_latency = Seconds{rounded(costs->task.value)};
-  type.sources["launch_latency_us"] = kSource;
-  NodeType& node = cluster->node_types.front();
+  type.sources["launch_latency_us"] = kMeasured;
+  NodeType& node = cluster.node_types.front();
   node.host.step_latency = Seconds{rounded(costs->step.value)};
-  node.host.sources["step_latency_us"] = kSource;
+  node.host.sources["step_latency_us"] = kMeasured;
   if (costs->link) {
     Fabric& fabric = node.fabrics.front();
     fabric.latency = Seconds{rounded(costs->link->latency.value)};
     fabric.bandwidth = BytesPerSecond{rounded(costs->link->bandwidth.value)};
-    fabric.sources = {{"latency_us", kSource}, {"gb_per_s", kSource}};
+    fabric.sources = {{"latency_us", kMeasured}, {"gb_per_s", kMeasured}};
   }
+  list_devices(cluster);
+  return {};
+}
+
+Result<ClusterSpec> calibrate(const CalibrationOptions& options) {
+  auto cluster = local_cluster(options.devices);
+  if (!cluster) return cluster;
+  if (auto measured = calibrate_node(*cluster, options); !measured)
+    return tl::unexpected(measured.error());
   cluster->name = "calibrated";
-  list_devices(*cluster);
   return cluster;
 }
 

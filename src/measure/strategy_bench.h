@@ -22,8 +22,8 @@ enum class BenchPhase : std::uint8_t { prefill, decode };
 // Of one step, in seconds.
 struct PhaseTimes {
   double step = 0;  // Prefill: from arrival to the first token. Decode: from one token to the next.
-  std::array<double, kOpClasses.size()> work{};  // Of tasks by class, mean over devices; waiting
-                                                 // for others is not in it.
+  // Of tasks by class, mean over devices; waiting for others to come is not in it.
+  std::array<double, kOpClasses.size()> work{};
 };
 
 struct BenchPoint {

@@ -1,6 +1,7 @@
 #include "engine/generate.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <string>
 #include <utility>
@@ -53,6 +54,10 @@ Status check_run(std::span<const GenerationRequest> requests, const GenerationOp
     problems.push_back(fmt::format("prefill_chunk: found {}, allowed 1..{}", options.prefill_chunk,
                                    kMaxPrefillChunk));
   }
+  if (options.in_flight < 1 || options.in_flight > kMostInFlight) {
+    problems.push_back(
+        fmt::format("in_flight: found {}, allowed 1..{}", options.in_flight, kMostInFlight));
+  }
   for (std::size_t i = 0; i < requests.size(); ++i)
     check_request(fmt::format("requests[{}]", i), requests[i], model, problems);
   if (!problems.empty()) return invalid_input(join_problems(problems));
@@ -64,6 +69,20 @@ void keep_largest(const std::vector<DeviceMemory>& memory, std::vector<DeviceMem
   for (std::size_t i = 0; i < memory.size(); ++i) {
     if (memory[i].total() > largest[i].total()) largest[i] = memory[i];
   }
+}
+
+// A device is in a step of one group at a time, but holds the KV cache of all of them.
+std::vector<DeviceMemory> together(const std::vector<std::vector<DeviceMemory>>& groups) {
+  std::vector<DeviceMemory> all;
+  for (const std::vector<DeviceMemory>& group : groups) {
+    std::vector<DeviceMemory> with_caches = group;
+    for (const std::vector<DeviceMemory>& other : groups) {
+      if (&other == &group) continue;
+      for (std::size_t i = 0; i < other.size(); ++i) with_caches[i].kv_cache += other[i].kv_cache;
+    }
+    keep_largest(with_caches, all);
+  }
+  return all;
 }
 
 }  // namespace
@@ -102,13 +121,16 @@ class Generator::Batch {
     const PlanningRecord before = plans_.record();
     lookups_before_ = before.lookups;
     plans_before_ = before.plans;
+    sequences_.reserve(requests.size());
     for (std::size_t i = 0; i < requests.size(); ++i) {
       Sequence& sequence = sequences_.emplace_back();
       sequence.request = &requests[i];
       sequence.index = i;
       sequence.id = SequenceId{generator.next_sequence_++};
+      sequence.group = i * num_groups(requests.size()) / requests.size();
       progress_.prompt_tokens += sequence.prompt_len();
     }
+    memory_.resize(num_groups(requests.size()));
     generation_.outputs.resize(requests.size());
     generation_.timeline.requests.resize(requests.size());
   }
@@ -116,19 +138,30 @@ class Generator::Batch {
   Result<Generation> run() {
     if (auto status = prepare(); !status) return tl::unexpected(status.error());
     start();
-    while (!is_cancelled()) {
-      std::vector<Sequence*> members = members_of_next_step();
-      if (members.empty()) break;
-      if (auto status = step(members); !status) return tl::unexpected(status.error());
+    // A group's step that ends makes room for its next one.
+    for (std::size_t group = 0; group < num_groups(sequences_.size()); ++group) {
+      if (auto status = begin_step(group); !status) return tl::unexpected(status.error());
+    }
+    while (!under_way_.empty()) {
+      const std::size_t group = under_way_.front().group;
+      if (auto status = end_step(); !status) return tl::unexpected(status.error());
+      if (is_cancelled()) continue;
+      if (auto status = begin_step(group); !status) return tl::unexpected(status.error());
     }
     finish();
     return std::move(generation_);
   }
 
+  // Steps that have not ended still read the requests' tokens.
+  ~Batch() { executor_.abandon(); }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
  private:
   struct Sequence {
     const GenerationRequest* request = nullptr;
     std::size_t index = 0;
+    std::size_t group = 0;
     SequenceId id{};
     std::int64_t past_len = 0;  // Tokens in the KV cache.
     std::int64_t next_token = 0;
@@ -154,12 +187,22 @@ class Generator::Batch {
     }
   };
 
+  struct StepUnderWay {
+    std::size_t group = 0;
+    std::size_t index = 0;  // In the timeline.
+    std::vector<Sequence*> members;
+  };
+
+  [[nodiscard]] std::size_t num_groups(std::size_t num_requests) const {
+    return std::min(static_cast<std::size_t>(options_.in_flight), num_requests);
+  }
+
   // Those with prompt left, while there are such; then all that have not ended.
-  [[nodiscard]] std::vector<Sequence*> members_of_next_step() {
+  [[nodiscard]] std::vector<Sequence*> members_of_next_step(std::size_t group) {
     const auto select = [&](auto wanted) {
       std::vector<Sequence*> members;
       for (Sequence& sequence : sequences_) {
-        if (wanted(sequence)) members.push_back(&sequence);
+        if (sequence.group == group && wanted(sequence)) members.push_back(&sequence);
       }
       return members;
     };
@@ -184,11 +227,11 @@ class Generator::Batch {
   }
 
   // A new plan also brings its weights.
-  Result<const ValidPlan*> find_plan(const PlanRequest& request) {
+  Result<const ValidPlan*> find_plan(std::size_t group, const PlanRequest& request) {
     const std::int64_t made_before = plans_.record().plans;
     auto plan = plans_.find(request);
     if (!plan) return plan;
-    keep_largest((*plan)->memory(), generation_.memory);
+    keep_largest((*plan)->memory(), memory_[group]);
     if (plans_.record().plans == made_before) return plan;
     if (auto loaded = executor_.prepare(**plan); !loaded) return tl::unexpected(loaded.error());
     return plan;
@@ -197,8 +240,28 @@ class Generator::Batch {
   // Plans and weights of the first prefill and of the first and the longest decode, so that a run
   // that cannot end does not begin, and that no step is charged for loading.
   Status prepare() {
-    std::vector<Sequence*> all = members_of_next_step();
-    if (auto plan = find_plan(plan_request(all)); !plan) return tl::unexpected(plan.error());
+    for (std::size_t group = 0; group < num_groups(sequences_.size()); ++group) {
+      if (auto status = prepare(group); !status) return status;
+    }
+    return check_memory();
+  }
+
+  // Each group's plans fit by themselves.
+  [[nodiscard]] Status check_memory() const {
+    const std::vector<DeviceMemory> need = together(memory_);
+    for (std::size_t i = 0; i < need.size(); ++i) {
+      const PlanHeader::Device& device = plans_.header().devices[i];
+      if (!device.memory_bytes || need[i].total() <= *device.memory_bytes) continue;
+      return invalid_input(fmt::format(
+          "in_flight: found {}, with which device {} ({}) needs {} bytes (kv_cache {}), allowed {}",
+          memory_.size(), i, device.name, need[i].total(), need[i].kv_cache, *device.memory_bytes));
+    }
+    return {};
+  }
+
+  Status prepare(std::size_t group) {
+    std::vector<Sequence*> all = members_of_next_step(group);
+    if (auto plan = find_plan(group, plan_request(all)); !plan) return tl::unexpected(plan.error());
     std::erase_if(all, [](const Sequence* s) { return s->request->max_new_tokens < 2; });
     if (all.empty()) return {};
     PlanRequest decode{.shape = {}, .limits = {}, .logits = LogitsWanted::last};
@@ -207,9 +270,9 @@ class Generator::Batch {
           {.past_len = member->prompt_len(), .q_len = 1, .max_len = member->max_len()});
       decode.limits.push_back({.q_len = 1, .kv_len = member->max_len()});
     }
-    if (auto plan = find_plan(decode); !plan) return tl::unexpected(plan.error());
+    if (auto plan = find_plan(group, decode); !plan) return tl::unexpected(plan.error());
     for (RequestShape& shape : decode.shape) shape.past_len = shape.max_len - 2;
-    if (auto plan = find_plan(decode); !plan) return tl::unexpected(plan.error());
+    if (auto plan = find_plan(group, decode); !plan) return tl::unexpected(plan.error());
     return {};
   }
 
@@ -224,29 +287,44 @@ class Generator::Batch {
     }
   }
 
-  Status step(std::span<Sequence* const> members) {
+  // Nothing begins where the group has nothing more to do.
+  Status begin_step(std::size_t group) {
+    if (is_cancelled()) return {};
+    StepUnderWay step{.group = group,
+                      .index = generation_.timeline.steps.size(),
+                      .members = members_of_next_step(group)};
+    if (step.members.empty()) return {};
     const SimTime planning_start = Executor::now();
-    const auto plan = find_plan(plan_request(members));
+    const auto plan = find_plan(step.group, plan_request(step.members));
     if (!plan) return tl::unexpected(plan.error());
     generation_.planning_times.push_back(Executor::now() - planning_start);
 
-    Timeline& timeline = generation_.timeline;
-    const auto index = static_cast<std::int32_t>(timeline.steps.size());
     StepRecord record;
-    record.prefill = members.front()->in_prefill();
-    const StepInput input = input_of(members);
+    record.prefill = step.members.front()->in_prefill();
+    StepInput input = input_of(step.members);
     record.start = Executor::now();
-    auto output =
-        executor_.run(**plan, input, index, options_.record_tasks ? &timeline.tasks : nullptr);
-    record.end = Executor::now();
-    if (!output) return tl::unexpected(output.error());
+    auto begun = executor_.begin(**plan, std::move(input), static_cast<std::int32_t>(step.index),
+                                 options_.record_tasks);
+    if (!begun) return begun;
+    generation_.timeline.steps.push_back(record);
+    under_way_.push_back(std::move(step));
+    return {};
+  }
 
-    for (std::size_t i = 0; i < members.size(); ++i) {
+  // Of the step that was begun first.
+  Status end_step() {
+    Timeline& timeline = generation_.timeline;
+    auto output = executor_.end(options_.record_tasks ? &timeline.tasks : nullptr);
+    const SimTime end = Executor::now();
+    if (!output) return tl::unexpected(output.error());
+    const StepUnderWay step = std::move(under_way_.front());
+    under_way_.pop_front();
+    timeline.steps[step.index].end = end;
+    for (std::size_t i = 0; i < step.members.size(); ++i) {
       const std::int64_t before = progress_.output_tokens;
-      if (auto status = advance(*members[i], output->logits[i]); !status) return status;
-      record.new_tokens += progress_.output_tokens - before;
+      if (auto status = advance(*step.members[i], output->logits[i]); !status) return status;
+      timeline.steps[step.index].new_tokens += progress_.output_tokens - before;
     }
-    timeline.steps.push_back(record);
     if (options_.on_progress) options_.on_progress(progress_);
     return {};
   }
@@ -320,6 +398,7 @@ class Generator::Batch {
       end(sequence, FinishReason::cancelled);
     }
     generation_.timeline.end = Executor::now();
+    generation_.memory = together(memory_);
     generation_.planning = {.lookups = plans_.record().lookups - lookups_before_,
                             .plans = plans_.record().plans - plans_before_};
   }
@@ -327,7 +406,9 @@ class Generator::Batch {
   Executor& executor_;
   PlanCache& plans_;
   const GenerationOptions& options_;
-  std::vector<Sequence> sequences_;
+  std::vector<Sequence> sequences_;  // Which stay where they are.
+  std::deque<StepUnderWay> under_way_;
+  std::vector<std::vector<DeviceMemory>> memory_;  // By group, then device.
   GenerationProgress progress_;
   Generation generation_;
   std::int64_t lookups_before_ = 0;

@@ -40,6 +40,7 @@ struct StepView {
   const StepInput& input;
   std::span<const BoundLayout> layouts;          // One per distinct (layout, tensor shape).
   std::span<const std::uint32_t> layout_of;      // By value.
+  std::span<const ValueId> logits;               // Those that no node reads.
   std::span<const RopeFrequencies> frequencies;  // By request.
 
   [[nodiscard]] const BoundLayout& bound(ValueId value) const {

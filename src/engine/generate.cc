@@ -117,9 +117,9 @@ class Generator::Batch {
     if (auto status = prepare(); !status) return tl::unexpected(status.error());
     start();
     while (!is_cancelled()) {
-      std::vector<Sequence*> members = members_of_next_step();
-      if (members.empty()) break;
-      if (auto status = step(members); !status) return tl::unexpected(status.error());
+      find_members();
+      if (members_.empty()) break;
+      if (auto status = step(); !status) return tl::unexpected(status.error());
     }
     finish();
     return std::move(generation_);
@@ -155,23 +155,24 @@ class Generator::Batch {
   };
 
   // Those with prompt left, while there are such; then all that have not ended.
-  [[nodiscard]] std::vector<Sequence*> members_of_next_step() {
+  void find_members() {
     const auto select = [&](auto wanted) {
-      std::vector<Sequence*> members;
+      members_.clear();
       for (Sequence& sequence : sequences_) {
-        if (wanted(sequence)) members.push_back(&sequence);
+        if (wanted(sequence)) members_.push_back(&sequence);
       }
-      return members;
     };
-    std::vector<Sequence*> prefilling = select([](const Sequence& s) { return s.in_prefill(); });
-    if (!prefilling.empty()) return prefilling;
-    return select([](const Sequence& s) { return !s.ended; });
+    select([](const Sequence& s) { return s.in_prefill(); });
+    if (members_.empty()) select([](const Sequence& s) { return !s.ended; });
   }
 
-  // All members are in the same phase.
-  [[nodiscard]] PlanRequest plan_request(std::span<Sequence* const> members) const {
-    PlanRequest request{.shape = {}, .limits = {}, .logits = LogitsWanted::none};
-    for (const Sequence* member : members) {
+  // All members are in the same phase. Valid until the next call.
+  [[nodiscard]] const PlanRequest& plan_request() {
+    PlanRequest& request = request_;
+    request.shape.clear();
+    request.limits.clear();
+    request.logits = LogitsWanted::none;
+    for (const Sequence* member : members_) {
       const std::int64_t q_len = member->q_len(options_.prefill_chunk);
       request.shape.push_back(
           {.past_len = member->past_len, .q_len = q_len, .max_len = member->max_len()});
@@ -197,8 +198,9 @@ class Generator::Batch {
   // Plans and weights of the first prefill and of the first and the longest decode, so that a run
   // that cannot end does not begin, and that no step is charged for loading.
   Status prepare() {
-    std::vector<Sequence*> all = members_of_next_step();
-    if (auto plan = find_plan(plan_request(all)); !plan) return tl::unexpected(plan.error());
+    find_members();
+    if (auto plan = find_plan(plan_request()); !plan) return tl::unexpected(plan.error());
+    std::vector<Sequence*> all = members_;
     std::erase_if(all, [](const Sequence* s) { return s->request->max_new_tokens < 2; });
     if (all.empty()) return {};
     PlanRequest decode{.shape = {}, .limits = {}, .logits = LogitsWanted::last};
@@ -224,26 +226,26 @@ class Generator::Batch {
     }
   }
 
-  Status step(std::span<Sequence* const> members) {
+  Status step() {
     const SimTime planning_start = Executor::now();
-    const auto plan = find_plan(plan_request(members));
+    const auto plan = find_plan(plan_request());
     if (!plan) return tl::unexpected(plan.error());
     generation_.planning_times.push_back(Executor::now() - planning_start);
 
     Timeline& timeline = generation_.timeline;
     const auto index = static_cast<std::int32_t>(timeline.steps.size());
     StepRecord record;
-    record.prefill = members.front()->in_prefill();
-    const StepInput input = input_of(members);
+    record.prefill = members_.front()->in_prefill();
+    fill_input();
     record.start = Executor::now();
-    auto output =
-        executor_.run(**plan, input, index, options_.record_tasks ? &timeline.tasks : nullptr);
+    auto done = executor_.run(**plan, input_, index,
+                              options_.record_tasks ? &timeline.tasks : nullptr, output_);
     record.end = Executor::now();
-    if (!output) return tl::unexpected(output.error());
+    if (!done) return done;
 
-    for (std::size_t i = 0; i < members.size(); ++i) {
+    for (std::size_t i = 0; i < members_.size(); ++i) {
       const std::int64_t before = progress_.output_tokens;
-      if (auto status = advance(*members[i], output->logits[i]); !status) return status;
+      if (auto status = advance(*members_[i], output_.logits[i]); !status) return status;
       record.new_tokens += progress_.output_tokens - before;
     }
     timeline.steps.push_back(record);
@@ -251,9 +253,13 @@ class Generator::Batch {
     return {};
   }
 
-  [[nodiscard]] StepInput input_of(std::span<Sequence* const> members) const {
-    StepInput input;
-    for (const Sequence* member : members) {
+  void fill_input() {
+    StepInput& input = input_;
+    input.lengths.clear();
+    input.sequences.clear();
+    input.tokens.clear();
+    input.rope_lengths.clear();
+    for (const Sequence* member : members_) {
       const std::span<const std::int64_t> tokens = member->new_tokens(options_.prefill_chunk);
       const auto q_len = static_cast<std::int64_t>(tokens.size());
       input.lengths.push_back({.q_len = q_len, .kv_len = member->past_len + q_len});
@@ -261,7 +267,6 @@ class Generator::Batch {
       input.tokens.push_back(tokens);
       input.rope_lengths.push_back(member->max_len());
     }
-    return input;
   }
 
   // After a step: its tokens are in the cache, and its logits yield a token where the prompt is
@@ -328,6 +333,11 @@ class Generator::Batch {
   PlanCache& plans_;
   const GenerationOptions& options_;
   std::vector<Sequence> sequences_;
+  // Of the present step; their memory serves all of them.
+  std::vector<Sequence*> members_;
+  PlanRequest request_;
+  StepInput input_;
+  StepOutput output_;
   GenerationProgress progress_;
   Generation generation_;
   std::int64_t lookups_before_ = 0;

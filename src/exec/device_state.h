@@ -4,7 +4,7 @@
 // through the communicator.
 
 #include <cstdint>
-#include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,8 +14,11 @@
 #include "exec/device_weights.h"
 #include "exec/executor.h"
 #include "exec/kv_store.h"
+#include "exec/task_memory.h"
 #include "kernel/team.h"
+#include "plan/transfers.h"
 #include "plan/validate.h"
+#include "plan/work.h"
 
 namespace weir {
 
@@ -27,11 +30,29 @@ struct BufferWeights {
 };
 using TaskWeights = std::vector<std::vector<BufferWeights>>;
 
-// What follows from a plan alone, for one device.
+// What follows for a task from the plan and the numbers of new tokens: kept while these stay the
+// same, as from one decode step to the next.
+struct TaskFacts {
+  bool by_tokens = false;  // Nothing that the task reads or writes counts past positions.
+  std::optional<Work> work;
+  std::optional<std::vector<Transfer>> transfers;  // To or from the device.
+};
+
+// What follows from a plan alone, for one device; and each task's facts, which its worker fills in.
 struct PreparedDevice {
   std::vector<TaskWeights> weights;                       // By place in the compute queue.
   std::vector<std::vector<DeviceId>> all_reduce_members;  // By place in the communication queue.
   std::vector<std::uint16_t> readers;  // Of each value, tasks of this device that read it.
+  std::vector<TaskFacts> compute;      // By place in the compute queue,
+  std::vector<TaskFacts> comm;         // and in the communication queue.
+};
+
+// A buffer of a device with logits that nobody else has handed over yet.
+struct LogitsPart {
+  ValueId value{};
+  std::uint32_t buffer = 0;  // Of the value's BoundLayout.
+  DeviceId device{};
+  std::size_t place = 0;  // Among the device's buffers of the value.
 };
 
 // A step as all its devices see it.
@@ -41,6 +62,7 @@ struct StepView {
   std::span<const BoundLayout> layouts;          // One per distinct (layout, tensor shape).
   std::span<const std::uint32_t> layout_of;      // By value.
   std::span<const RopeFrequencies> frequencies;  // By request.
+  std::span<const LogitsPart> logits;            // As logits_parts() gives them.
 
   [[nodiscard]] const BoundLayout& bound(ValueId value) const {
     return layouts[layout_of[index_of(value)]];
@@ -63,6 +85,8 @@ struct DeviceState {
   BufferPool pool;  // Before the values, which give their memory back to it.
   KvStore kv;
   std::vector<LocalValue> values;  // Of the current step.
+  ComputeMemory compute_memory;
+  CommMemory comm_memory;
 
   // Takes memory for the device's buffers of a value.
   void allocate(const StepView& step, ValueId value) {

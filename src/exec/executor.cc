@@ -33,6 +33,7 @@ struct Executor::Impl {
   std::map<const Plan*, KnownPlan> plans;  // Of each, while a copy of the plan is alive.
   std::uint64_t next_plan = 0;
   std::vector<DeviceReport> reports;  // Of the other ranks, the latest ones.
+  std::vector<Record> records;        // Of the step that is being taken down.
   // When each device came to each communication of a step: by node, then device.
   std::vector<SimTime> comm_starts;
   std::optional<Error> failure;
@@ -142,8 +143,8 @@ struct Executor::Impl {
   }
 
   // All records of a step, by the clock of this process.
-  std::vector<Record> take_records() {
-    std::vector<Record> records;
+  void take_records() {
+    records.clear();
     for (const auto& worker : workers) {
       std::ranges::move(worker->records(), std::back_inserter(records));
       worker->records().clear();
@@ -157,13 +158,12 @@ struct Executor::Impl {
         records.push_back(std::move(record));
       }
     }
-    return records;
   }
 
   // A partner's start is on this clock too; between hosts it may be off by the clocks' error, so it
   // is kept within the task.
-  void append_records(const Plan& plan, std::vector<Record> records,
-                      std::vector<TaskRecord>& tasks) {
+  void append_records(const Plan& plan, std::vector<TaskRecord>& tasks) {
+    take_records();
     const auto start_of = [&](NodeId node, DeviceId device) -> SimTime& {
       return comm_starts[index_of(node) * options.devices.size() + index_of(device)];
     };
@@ -181,11 +181,11 @@ struct Executor::Impl {
     }
   }
 
-  [[nodiscard]] StepOutput collect_logits(const StepView& step) const {
-    StepOutput output;
+  void collect_logits(const StepView& step, StepOutput& output) const {
     output.logits.resize(step.input.lengths.size());
+    for (std::vector<float>& logits : output.logits) logits.clear();
     std::vector<std::size_t> read(reports.size(), 0);  // Of each report's logits.
-    for (const LogitsPart& part : logits_parts(step)) {
+    for (const LogitsPart& part : step.logits) {
       const std::size_t device = index_of(part.device);
       if (device < workers.size()) {
         const LocalValue& value = workers[device]->state().values[index_of(part.value)];
@@ -197,7 +197,6 @@ struct Executor::Impl {
       read[report] +=
           static_cast<std::size_t>(step.bound(part.value).buffers[part.buffer].elements);
     }
-    return output;
   }
 };
 
@@ -225,6 +224,14 @@ Status Executor::prepare(const ValidPlan& plan) {
 
 Result<StepOutput> Executor::run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
                                  std::vector<TaskRecord>* tasks) {
+  StepOutput output;
+  if (const Status done = run(plan, input, step, tasks, output); !done)
+    return tl::unexpected(done.error());
+  return output;
+}
+
+Status Executor::run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+                     std::vector<TaskRecord>* tasks, StepOutput& output) {
   if (impl_->failure) return tl::unexpected(*impl_->failure);
   CHECK(input.lengths.size() == plan->limits.size() &&
             input.sequences.size() == input.lengths.size() &&
@@ -244,8 +251,9 @@ Result<StepOutput> Executor::run(const ValidPlan& plan, const StepInput& input, 
                                            .step_index = step,
                                            .record = record});
   if (!done) return tl::unexpected(done.error());
-  if (record) impl_->append_records(plan.plan(), impl_->take_records(), *tasks);
-  return impl_->collect_logits(bound.view);
+  if (record) impl_->append_records(plan.plan(), *tasks);
+  impl_->collect_logits(bound.view, output);
+  return {};
 }
 
 void Executor::release(SequenceId sequence) {

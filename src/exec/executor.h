@@ -75,6 +75,9 @@ class Executor {
   // accepts destruction.
   Result<StepOutput> run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
                          std::vector<TaskRecord>* tasks);
+  // The same into the output of an earlier step, whose memory is used again.
+  Status run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+             std::vector<TaskRecord>* tasks, StepOutput& output);
 
   // Forgets the sequence's KV cache on all devices.
   void release(SequenceId sequence);

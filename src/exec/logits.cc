@@ -47,7 +47,7 @@ std::vector<LogitsPart> logits_parts(const StepView& step) {
 
 std::vector<float> own_logits(const StepView& step, const DeviceState& device) {
   std::vector<float> logits;
-  for (const LogitsPart& part : logits_parts(step)) {
+  for (const LogitsPart& part : step.logits) {
     if (part.device != device.id) continue;
     const float* const data = device.values[index_of(part.value)].parts[part.place].data();
     logits.insert(logits.end(), data, data + step.bound(part.value).buffers[part.buffer].elements);

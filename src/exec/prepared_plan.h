@@ -1,6 +1,7 @@
 #pragma once
 // What follows from a plan alone, made when the plan is first seen: which values are laid out
-// alike, who reads what, and each device's weights.
+// alike, who reads what, and each device's weights. And what follows from the last step's lengths,
+// of which most is the same in the next.
 
 #include <cstdint>
 #include <memory>
@@ -19,6 +20,9 @@ struct PreparedPlan {
   std::vector<ValueId> examples;   // One value for each of those.
   std::vector<BoundLayout> bound;  // Of the examples, for these lengths.
   StepLengths bound_for;
+  std::vector<RopeFrequencies> frequencies;  // By request,
+  std::vector<std::int64_t> rope_lengths;    // for these lengths.
+  std::vector<LogitsPart> logits;
   std::vector<PreparedDevice> devices;
 };
 
@@ -33,8 +37,12 @@ struct BoundStep {
   BoundStep(const BoundStep&) = delete;
   BoundStep& operator=(const BoundStep&) = delete;
 
-  std::vector<RopeFrequencies> frequencies;
   StepView view;
 };
+
+// Of a task of the device: `facts` is its own.
+[[nodiscard]] Work task_work(const StepView& step, DeviceId device, NodeId node, TaskFacts& facts);
+[[nodiscard]] std::span<const Transfer> task_transfers(const StepView& step, DeviceId device,
+                                                       NodeId node, TaskFacts& facts);
 
 }  // namespace weir

@@ -10,7 +10,6 @@
 
 #include "exec/compute.h"
 #include "exec/redistribute.h"
-#include "plan/work.h"
 
 namespace weir {
 namespace {
@@ -139,7 +138,7 @@ void Worker::prepare(const Job& job) {
 void Worker::walk(const Job& job) {
   const StepView& step = *job.step;
   const Plan& plan = step.plan.plan();
-  const PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
+  PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
   const PlanDevice& queues = plan.devices[index_of(state_.id)];
   begin_step(plan, prepared);
   std::size_t next_compute = 0;
@@ -159,7 +158,7 @@ void Worker::walk(const Job& job) {
       if (job.record) comm_record = open_record(plan, id, job.step_index);
       comm.emplace(step, state_, id, prepared.all_reduce_members[next_comm],
                    (static_cast<std::uint64_t>(job.step_index) << 32) | index_of(id));
-      comm->begin();
+      comm->begin(prepared.comm[next_comm]);
       moved = true;
     }
     if (comm) {
@@ -179,9 +178,10 @@ void Worker::walk(const Job& job) {
       const NodeId id = queues.compute[next_compute];
       TaskRecord record;
       if (job.record) record = open_record(plan, id, job.step_index);
-      run_compute(step, state_, plan.at(id), prepared.weights[next_compute]);
+      TaskFacts& facts = prepared.compute[next_compute];
+      run_compute(step, state_, id, prepared.weights[next_compute], facts);
       if (job.record) {
-        const Work work = work_of(plan, plan.at(id), state_.id, step.input.lengths);
+        const Work work = task_work(step, state_.id, id, facts);
         record.flops = work.flops;
         record.bytes = work.bytes();
         close_record(record);

@@ -40,6 +40,7 @@ struct RunOptions {
   std::vector<std::string> prompt_files;
   std::int64_t num_tokens = 64;
   std::int64_t prefill_chunk = GenerationOptions{}.prefill_chunk;
+  std::int64_t in_flight = GenerationOptions{}.in_flight;
   SamplingOptions sampling;
   std::vector<std::string> stops;
   bool ignore_eos = false;
@@ -159,6 +160,11 @@ class RunCommand final : public Command {
         app,
         {.name = "--prefill-chunk", .help = "prompt tokens of a request per step (default 512)"},
         {.min = 1, .max = kMaxPrefillChunk}, options_.prefill_chunk);
+    add_integer(app,
+                {.name = "--in-flight",
+                 .help = "groups of requests whose steps do not wait for each other, which keeps "
+                         "pipelines full (default 1)"},
+                {.min = 1, .max = kMostInFlight}, options_.in_flight);
     declare_sampling(app);
     add_switch(
         app,
@@ -287,6 +293,7 @@ class RunCommand final : public Command {
     auto generation = generate_on(
         std::move(executor), checkpoint, setup, requests,
         {.prefill_chunk = options_.prefill_chunk,
+         .in_flight = options_.in_flight,
          .keep_logits = options_.check,
          .cancel = &interrupted(),
          .on_token =

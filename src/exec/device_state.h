@@ -38,21 +38,16 @@ struct TaskFacts {
   std::optional<std::vector<Transfer>> transfers;  // To or from the device.
 };
 
-// What follows from a plan alone, for one device; and each task's facts, which its worker fills in.
+struct DeviceFacts {
+  std::vector<TaskFacts> compute;  // By place in the compute queue,
+  std::vector<TaskFacts> comm;     // and in the communication queue.
+};
+
+// What follows from a plan alone, for one device.
 struct PreparedDevice {
   std::vector<TaskWeights> weights;                       // By place in the compute queue.
   std::vector<std::vector<DeviceId>> all_reduce_members;  // By place in the communication queue.
   std::vector<std::uint16_t> readers;  // Of each value, tasks of this device that read it.
-  std::vector<TaskFacts> compute;      // By place in the compute queue,
-  std::vector<TaskFacts> comm;         // and in the communication queue.
-};
-
-// A buffer of a device with logits that nobody else has handed over yet.
-struct LogitsPart {
-  ValueId value{};
-  std::uint32_t buffer = 0;  // Of the value's BoundLayout.
-  DeviceId device{};
-  std::size_t place = 0;  // Among the device's buffers of the value.
 };
 
 // A step as all its devices see it.
@@ -61,8 +56,9 @@ struct StepView {
   const StepInput& input;
   std::span<const BoundLayout> layouts;          // One per distinct (layout, tensor shape).
   std::span<const std::uint32_t> layout_of;      // By value.
+  std::span<const ValueId> logits;               // Those that no node reads.
   std::span<const RopeFrequencies> frequencies;  // By request.
-  std::span<const LogitsPart> logits;            // As logits_parts() gives them.
+  std::span<DeviceFacts> facts;                  // By device, whose worker fills them in.
 
   [[nodiscard]] const BoundLayout& bound(ValueId value) const {
     return layouts[layout_of[index_of(value)]];

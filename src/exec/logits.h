@@ -1,5 +1,6 @@
 #pragma once
-// Getting a step's logits off its devices: which buffers hold them, and where their rows belong.
+// Getting a step's logits off its devices. Each device has some rows, or some columns of them; of
+// replicas, only the first one counts.
 
 #include <vector>
 
@@ -8,15 +9,16 @@
 
 namespace weir {
 
-// The same on all devices and in the same order. Of replicas, the first one. Follows from the plan
-// and the numbers of new tokens.
-[[nodiscard]] std::vector<LogitsPart> logits_parts(const StepView& step);
+// Room for all logits of the step, which its devices may then fill side by side. What an output of
+// an earlier step holds is used again.
+void make_room(const StepView& step, StepOutput& output);
 
-// What the device has of them, one part after the other, as `place_logits` reads it.
+// Puts the device's own into the step's output.
+void place_own_logits(const StepView& step, const DeviceState& device, StepOutput& output);
+
+// The same for a device elsewhere: what it has, one buffer after the other,
 [[nodiscard]] std::vector<float> own_logits(const StepView& step, const DeviceState& device);
-
-// Puts the rows of a part into a step's output, whose logits are one vector per request.
-void place_logits(const StepView& step, const LogitsPart& part, const float* data,
-                  StepOutput& output);
+// and where that belongs.
+void place_logits(const StepView& step, DeviceId device, const float* data, StepOutput& output);
 
 }  // namespace weir

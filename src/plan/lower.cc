@@ -316,7 +316,8 @@ class Lowering {
   }
 
   GroupId union_of(const std::vector<ValueId>& inputs, const std::vector<ValueId>& outputs) {
-    std::vector<LayoutId> ids;
+    std::vector<LayoutId>& ids = union_key_;
+    ids.clear();
     for (const ValueId value : inputs) ids.push_back(layout_id(value));
     for (const ValueId value : outputs) ids.push_back(layout_id(value));
     const bool one = std::ranges::adjacent_find(ids, std::not_equal_to<>{}) == ids.end();
@@ -330,7 +331,7 @@ class Lowering {
     }
     std::ranges::sort(members);
     members.erase(std::unique(members.begin(), members.end()), members.end());
-    return unions_[std::move(ids)] = intern_group(std::move(members));
+    return unions_[ids] = intern_group(std::move(members));
   }
 
   void emit(OpKind kind, std::vector<ValueId> inputs, std::vector<ValueId> outputs) {
@@ -492,6 +493,7 @@ class Lowering {
   std::map<std::vector<DeviceId>, GroupId> groups_;
   std::vector<GroupId> layout_groups_;  // Devices of each layout.
   std::map<std::vector<LayoutId>, GroupId> unions_;
+  std::vector<LayoutId> union_key_;  // Of the op at hand.
   std::map<std::pair<LayoutId, LayoutId>, Redistribution> movements_;
 };
 

@@ -191,22 +191,18 @@ std::int64_t union_area(const std::vector<std::pair<Interval, Interval>>& rectan
 void append_rectangles(const WeightSlice& slice, std::int64_t row_head_dim,
                        std::int64_t col_head_dim,
                        std::vector<std::pair<Interval, Interval>>& rectangles) {
-  const auto spans = [](Interval heads, Interval dims, std::int64_t head_dim) {
-    std::vector<Interval> result;
-    if (dims.size() == head_dim || heads.size() == 1) {
-      result.push_back({.begin = heads.begin * head_dim + dims.begin,
-                        .end = (heads.end - 1) * head_dim + dims.end});
-      return result;
+  const auto each_span = [](Interval heads, Interval dims, std::int64_t head_dim, auto&& visit) {
+    const bool joined = dims.size() == head_dim || heads.size() == 1;
+    const std::int64_t step = joined ? heads.size() : 1;
+    for (std::int64_t head = heads.begin; head < heads.end; head += step) {
+      visit(Interval{.begin = head * head_dim + dims.begin,
+                     .end = (head + step - 1) * head_dim + dims.end});
     }
-    for (std::int64_t head = heads.begin; head < heads.end; ++head) {
-      result.push_back({.begin = head * head_dim + dims.begin, .end = head * head_dim + dims.end});
-    }
-    return result;
   };
-  for (const Interval& rows : spans(slice.row_heads, slice.row_dims, row_head_dim)) {
-    for (const Interval& cols : spans(slice.col_heads, slice.col_dims, col_head_dim))
-      rectangles.emplace_back(rows, cols);
-  }
+  each_span(slice.row_heads, slice.row_dims, row_head_dim, [&](Interval rows) {
+    each_span(slice.col_heads, slice.col_dims, col_head_dim,
+              [&](Interval cols) { rectangles.emplace_back(rows, cols); });
+  });
 }
 
 using Rectangles = std::vector<std::pair<Interval, Interval>>;

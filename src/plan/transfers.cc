@@ -160,6 +160,7 @@ class TransferList {
     for (const Source& source : sources) {
       if (source.device == to) take(source);
     }
+    if (missing.empty()) return;
     // Large parts first, so that whole replicas come before slices of them.
     std::vector<const Source*> others;
     for (const Source& source : sources) {

@@ -77,6 +77,12 @@ class EventWriter {
                       microseconds(start - origin_), microseconds(end - start), args));
   }
 
+  // One area for each key of `args`, on top of each other.
+  void counter(std::size_t process, std::string_view name, SimTime time, std::string_view args) {
+    event(fmt::format(R"({{"ph":"C","pid":{},"tid":0,"name":"{}","ts":{},"args":{{{}}}}})", process,
+                      name, microseconds(time - origin_), args));
+  }
+
   // An arrow's ends lie in the slices that it joins.
   void arrow(Track from, SimTime from_time, Track to, SimTime to_time) {
     const std::size_t id = ++arrows_;
@@ -249,12 +255,26 @@ void write_tasks(EventWriter& writer, const Timeline& timeline, TraceOptions opt
   }
 }
 
+void write_memory(EventWriter& writer, const MemoryTrace& trace) {
+  for (std::size_t d = 0; d < trace.devices.size(); ++d) {
+    for (const MemorySample& sample : trace.devices[d]) {
+      const DeviceMemory& held = sample.memory;
+      writer.counter(kFirstDeviceProcess + d, "memory (bytes)", sample.time,
+                     fmt::format(R"("weights":{},"kv_cache":{},"activations":{},"attention":{},)"
+                                 R"("comm_buffers":{})",
+                                 held.weights, held.kv_cache, held.activations, held.attention,
+                                 held.comm_buffers));
+    }
+  }
+}
+
 Status write_to(const Sink& sink, const Timeline& timeline, TraceOptions options) {
   EventWriter writer(sink, timeline.start);
   const std::size_t free_thread = write_run(writer, timeline);
   write_requests(writer, timeline, free_thread);
   write_device_names(writer, timeline);
   write_tasks(writer, timeline, options);
+  for (const MemoryTrace& trace : options.memory) write_memory(writer, trace);
   return writer.finish();
 }
 

@@ -7,6 +7,7 @@
 // holds device 0, sends plans and steps to the others, and gets back logits and records. They
 // follow it (exec/follower.h).
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -100,6 +101,11 @@ class Executor {
     std::int64_t buffers = 0;
   };
   [[nodiscard]] std::vector<Held> held() const;
+
+  // So long whoever waits for a step, or a worker for the next one, looks for it before it sleeps:
+  // waking costs some 60 us, which a longer step hardly notices. Between looks it yields, which
+  // leaves the core to whoever has work for it.
+  static constexpr std::chrono::microseconds kSpinTime{1000};
 
   // The clock of TaskRecords.
   [[nodiscard]] static SimTime now();

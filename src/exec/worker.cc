@@ -15,15 +15,11 @@
 namespace weir {
 namespace {
 
-// Waking a blocked thread costs some 40 us, as long as a small decode step takes. Spinning for as
-// long before blocking costs at most twice what the best choice in hindsight would have (Karlin et
-// al., SODA 1990); yielding meanwhile leaves the core to whoever has work for it.
-constexpr std::chrono::microseconds kSpinTime{50};
 constexpr int kLooksPerYield = 64;
 
 // Returns once `word` differs from `old`.
 void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  const auto deadline = std::chrono::steady_clock::now() + Executor::kSpinTime;
   do {
     for (int look = 0; look < kLooksPerYield; ++look) {
       if (word.load(std::memory_order_acquire) != old) return;

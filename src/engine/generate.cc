@@ -1,7 +1,6 @@
 #include "engine/generate.h"
 
 #include <algorithm>
-#include <deque>
 #include <limits>
 #include <string>
 #include <utility>
@@ -130,7 +129,7 @@ class Generator::Batch {
       sequence.group = i * num_groups(requests.size()) / requests.size();
       progress_.prompt_tokens += sequence.prompt_len();
     }
-    memory_.resize(num_groups(requests.size()));
+    groups_.resize(num_groups(requests.size()));
     generation_.outputs.resize(requests.size());
     generation_.timeline.requests.resize(requests.size());
   }
@@ -139,12 +138,13 @@ class Generator::Batch {
     if (auto status = prepare(); !status) return tl::unexpected(status.error());
     start();
     // A group's step that ends makes room for its next one.
-    for (std::size_t group = 0; group < num_groups(sequences_.size()); ++group) {
+    for (Group& group : groups_) {
       if (auto status = begin_step(group); !status) return tl::unexpected(status.error());
     }
     while (!under_way_.empty()) {
-      const std::size_t group = under_way_.front().group;
-      if (auto status = end_step(); !status) return tl::unexpected(status.error());
+      Group& group = *under_way_.front();
+      under_way_.erase(under_way_.begin());
+      if (auto status = end_step(group); !status) return tl::unexpected(status.error());
       if (is_cancelled()) continue;
       if (auto status = begin_step(group); !status) return tl::unexpected(status.error());
     }
@@ -187,10 +187,13 @@ class Generator::Batch {
     }
   };
 
-  struct StepUnderWay {
-    std::size_t group = 0;
-    std::size_t index = 0;  // In the timeline.
-    std::vector<Sequence*> members;
+  // A batch by itself, with its present step. Lists keep their room from step to step.
+  struct Group {
+    std::vector<Sequence*> members;  // Of the step.
+    PlanRequest request;
+    StepInput input;
+    std::size_t step = 0;              // In the timeline.
+    std::vector<DeviceMemory> memory;  // By device, the most that any plan needs.
   };
 
   [[nodiscard]] std::size_t num_groups(std::size_t num_requests) const {
@@ -198,23 +201,25 @@ class Generator::Batch {
   }
 
   // Those with prompt left, while there are such; then all that have not ended.
-  [[nodiscard]] std::vector<Sequence*> members_of_next_step(std::size_t group) {
+  void find_members(Group& group) {
+    const auto own = static_cast<std::size_t>(&group - groups_.data());
     const auto select = [&](auto wanted) {
-      std::vector<Sequence*> members;
+      group.members.clear();
       for (Sequence& sequence : sequences_) {
-        if (sequence.group == group && wanted(sequence)) members.push_back(&sequence);
+        if (sequence.group == own && wanted(sequence)) group.members.push_back(&sequence);
       }
-      return members;
     };
-    std::vector<Sequence*> prefilling = select([](const Sequence& s) { return s.in_prefill(); });
-    if (!prefilling.empty()) return prefilling;
-    return select([](const Sequence& s) { return !s.ended; });
+    select([](const Sequence& s) { return s.in_prefill(); });
+    if (group.members.empty()) select([](const Sequence& s) { return !s.ended; });
   }
 
   // All members are in the same phase.
-  [[nodiscard]] PlanRequest plan_request(std::span<Sequence* const> members) const {
-    PlanRequest request{.shape = {}, .limits = {}, .logits = LogitsWanted::none};
-    for (const Sequence* member : members) {
+  void make_request(Group& group) const {
+    PlanRequest& request = group.request;
+    request.shape.clear();
+    request.limits.clear();
+    request.logits = LogitsWanted::none;
+    for (const Sequence* member : group.members) {
       const std::int64_t q_len = member->q_len(options_.prefill_chunk);
       request.shape.push_back(
           {.past_len = member->past_len, .q_len = q_len, .max_len = member->max_len()});
@@ -223,15 +228,14 @@ class Generator::Batch {
       request.limits.push_back({.q_len = most_q_len, .kv_len = member->max_len()});
       if (member->yields(options_.prefill_chunk)) request.logits = LogitsWanted::last;
     }
-    return request;
   }
 
   // A new plan also brings its weights.
-  Result<const ValidPlan*> find_plan(std::size_t group, const PlanRequest& request) {
+  Result<const ValidPlan*> find_plan(Group& group, const PlanRequest& request) {
     const std::int64_t made_before = plans_.record().plans;
     auto plan = plans_.find(request);
     if (!plan) return plan;
-    keep_largest((*plan)->memory(), memory_[group]);
+    keep_largest((*plan)->memory(), group.memory);
     if (plans_.record().plans == made_before) return plan;
     if (auto loaded = executor_.prepare(**plan); !loaded) return tl::unexpected(loaded.error());
     return plan;
@@ -240,7 +244,7 @@ class Generator::Batch {
   // Plans and weights of the first prefill and of the first and the longest decode, so that a run
   // that cannot end does not begin, and that no step is charged for loading.
   Status prepare() {
-    for (std::size_t group = 0; group < num_groups(sequences_.size()); ++group) {
+    for (Group& group : groups_) {
       if (auto status = prepare(group); !status) return status;
     }
     return check_memory();
@@ -248,20 +252,28 @@ class Generator::Batch {
 
   // Each group's plans fit by themselves.
   [[nodiscard]] Status check_memory() const {
-    const std::vector<DeviceMemory> need = together(memory_);
+    const std::vector<DeviceMemory> need = together(memory_of_groups());
     for (std::size_t i = 0; i < need.size(); ++i) {
       const PlanHeader::Device& device = plans_.header().devices[i];
       if (!device.memory_bytes || need[i].total() <= *device.memory_bytes) continue;
       return invalid_input(fmt::format(
           "in_flight: found {}, with which device {} ({}) needs {} bytes (kv_cache {}), allowed {}",
-          memory_.size(), i, device.name, need[i].total(), need[i].kv_cache, *device.memory_bytes));
+          groups_.size(), i, device.name, need[i].total(), need[i].kv_cache, *device.memory_bytes));
     }
     return {};
   }
 
-  Status prepare(std::size_t group) {
-    std::vector<Sequence*> all = members_of_next_step(group);
-    if (auto plan = find_plan(group, plan_request(all)); !plan) return tl::unexpected(plan.error());
+  [[nodiscard]] std::vector<std::vector<DeviceMemory>> memory_of_groups() const {
+    std::vector<std::vector<DeviceMemory>> memory;
+    for (const Group& group : groups_) memory.push_back(group.memory);
+    return memory;
+  }
+
+  Status prepare(Group& group) {
+    find_members(group);
+    make_request(group);
+    if (auto plan = find_plan(group, group.request); !plan) return tl::unexpected(plan.error());
+    std::vector<Sequence*> all = group.members;
     std::erase_if(all, [](const Sequence* s) { return s->request->max_new_tokens < 2; });
     if (all.empty()) return {};
     PlanRequest decode{.shape = {}, .limits = {}, .logits = LogitsWanted::last};
@@ -288,50 +300,52 @@ class Generator::Batch {
   }
 
   // Nothing begins where the group has nothing more to do.
-  Status begin_step(std::size_t group) {
+  Status begin_step(Group& group) {
     if (is_cancelled()) return {};
-    StepUnderWay step{.group = group,
-                      .index = generation_.timeline.steps.size(),
-                      .members = members_of_next_step(group)};
-    if (step.members.empty()) return {};
+    find_members(group);
+    if (group.members.empty()) return {};
     const SimTime planning_start = Executor::now();
-    const auto plan = find_plan(step.group, plan_request(step.members));
+    make_request(group);
+    const auto plan = find_plan(group, group.request);
     if (!plan) return tl::unexpected(plan.error());
     generation_.planning_times.push_back(Executor::now() - planning_start);
 
     StepRecord record;
-    record.prefill = step.members.front()->in_prefill();
-    StepInput input = input_of(step.members);
+    record.prefill = group.members.front()->in_prefill();
+    fill_input(group);
+    group.step = generation_.timeline.steps.size();
     record.start = Executor::now();
-    auto begun = executor_.begin(**plan, std::move(input), static_cast<std::int32_t>(step.index),
+    auto begun = executor_.begin(**plan, group.input, static_cast<std::int32_t>(group.step),
                                  options_.record_tasks);
     if (!begun) return begun;
     generation_.timeline.steps.push_back(record);
-    under_way_.push_back(std::move(step));
+    under_way_.push_back(&group);
     return {};
   }
 
-  // Of the step that was begun first.
-  Status end_step() {
+  // Of the group whose step was begun first.
+  Status end_step(Group& group) {
     Timeline& timeline = generation_.timeline;
-    auto output = executor_.end(options_.record_tasks ? &timeline.tasks : nullptr);
+    auto ended = executor_.end(options_.record_tasks ? &timeline.tasks : nullptr, output_);
     const SimTime end = Executor::now();
-    if (!output) return tl::unexpected(output.error());
-    const StepUnderWay step = std::move(under_way_.front());
-    under_way_.pop_front();
-    timeline.steps[step.index].end = end;
-    for (std::size_t i = 0; i < step.members.size(); ++i) {
+    if (!ended) return ended;
+    timeline.steps[group.step].end = end;
+    for (std::size_t i = 0; i < group.members.size(); ++i) {
       const std::int64_t before = progress_.output_tokens;
-      if (auto status = advance(*step.members[i], output->logits[i]); !status) return status;
-      timeline.steps[step.index].new_tokens += progress_.output_tokens - before;
+      if (auto status = advance(*group.members[i], output_.logits[i]); !status) return status;
+      timeline.steps[group.step].new_tokens += progress_.output_tokens - before;
     }
     if (options_.on_progress) options_.on_progress(progress_);
     return {};
   }
 
-  [[nodiscard]] StepInput input_of(std::span<Sequence* const> members) const {
-    StepInput input;
-    for (const Sequence* member : members) {
+  void fill_input(Group& group) const {
+    StepInput& input = group.input;
+    input.lengths.clear();
+    input.sequences.clear();
+    input.tokens.clear();
+    input.rope_lengths.clear();
+    for (const Sequence* member : group.members) {
       const std::span<const std::int64_t> tokens = member->new_tokens(options_.prefill_chunk);
       const auto q_len = static_cast<std::int64_t>(tokens.size());
       input.lengths.push_back({.q_len = q_len, .kv_len = member->past_len + q_len});
@@ -339,7 +353,6 @@ class Generator::Batch {
       input.tokens.push_back(tokens);
       input.rope_lengths.push_back(member->max_len());
     }
-    return input;
   }
 
   // After a step: its tokens are in the cache, and its logits yield a token where the prompt is
@@ -398,7 +411,7 @@ class Generator::Batch {
       end(sequence, FinishReason::cancelled);
     }
     generation_.timeline.end = Executor::now();
-    generation_.memory = together(memory_);
+    generation_.memory = together(memory_of_groups());
     generation_.planning = {.lookups = plans_.record().lookups - lookups_before_,
                             .plans = plans_.record().plans - plans_before_};
   }
@@ -407,8 +420,9 @@ class Generator::Batch {
   PlanCache& plans_;
   const GenerationOptions& options_;
   std::vector<Sequence> sequences_;  // Which stay where they are.
-  std::deque<StepUnderWay> under_way_;
-  std::vector<std::vector<DeviceMemory>> memory_;  // By group, then device.
+  std::vector<Group> groups_;        // Likewise.
+  std::vector<Group*> under_way_;  // Those with a step under way, in the order of their beginnings.
+  StepOutput output_;              // Of the step that has ended last.
   GenerationProgress progress_;
   Generation generation_;
   std::int64_t lookups_before_ = 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -48,8 +47,9 @@ struct Executor::Impl {
   std::map<const Plan*, KnownPlan> plans;  // Of each, while a copy of the plan is alive.
   std::uint64_t next_plan = 0;
   // First begun, first ended. Those that have ended are kept to be used again.
-  std::deque<std::unique_ptr<StepUnderWay>> under_way;
+  std::vector<std::unique_ptr<StepUnderWay>> under_way;
   std::vector<std::unique_ptr<StepUnderWay>> spare;
+  std::vector<Record> records;  // Of the step that is being taken down.
   // When each device came to each communication of a step: by node, then device.
   std::vector<SimTime> comm_starts;
   std::optional<Error> failure;
@@ -183,8 +183,8 @@ struct Executor::Impl {
   }
 
   // All records of a step, by the clock of this process.
-  [[nodiscard]] std::vector<Record> take_records(Work& work) const {
-    std::vector<Record> records;
+  void take_records(Work& work) {
+    records.clear();
     for (JobResult& result : work.results)
       std::ranges::move(result.records, std::back_inserter(records));
     for (std::size_t i = 0; i < work.reports.size(); ++i) {
@@ -196,13 +196,12 @@ struct Executor::Impl {
         records.push_back(std::move(record));
       }
     }
-    return records;
   }
 
   // A partner's start is on this clock too; between hosts it may be off by the clocks' error, so it
   // is kept within the task.
-  void append_records(const Plan& plan, std::vector<Record> records,
-                      std::vector<TaskRecord>& tasks) {
+  void append_records(const Plan& plan, Work& work, std::vector<TaskRecord>& tasks) {
+    take_records(work);
     const auto start_of = [&](NodeId node, DeviceId device) -> SimTime& {
       return comm_starts[index_of(node) * options.devices.size() + index_of(device)];
     };
@@ -230,7 +229,7 @@ struct Executor::Impl {
   void drop_step() {
     under_way.front()->bound.reset();
     spare.push_back(std::move(under_way.front()));
-    under_way.pop_front();
+    under_way.erase(under_way.begin());
   }
 };
 
@@ -258,13 +257,20 @@ Status Executor::prepare(const ValidPlan& plan) {
 
 Result<StepOutput> Executor::run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
                                  std::vector<TaskRecord>* tasks) {
-  CHECK(impl_->under_way.empty(), "a step that is run is the only one");
-  if (auto begun = begin(plan, input, step, tasks != nullptr); !begun)
-    return tl::unexpected(begun.error());
-  return end(tasks);
+  StepOutput output;
+  if (auto done = run(plan, input, step, tasks, output); !done) return tl::unexpected(done.error());
+  return output;
 }
 
-Status Executor::begin(const ValidPlan& plan, StepInput input, std::int32_t step, bool record) {
+Status Executor::run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+                     std::vector<TaskRecord>* tasks, StepOutput& output) {
+  CHECK(impl_->under_way.empty(), "a step that is run is the only one");
+  if (auto begun = begin(plan, input, step, tasks != nullptr); !begun) return begun;
+  return end(tasks, output);
+}
+
+Status Executor::begin(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+                       bool record) {
   Impl& impl = *impl_;
   if (impl.failure) return tl::unexpected(*impl.failure);
   CHECK(input.lengths.size() == plan->limits.size() &&
@@ -280,9 +286,8 @@ Status Executor::begin(const ValidPlan& plan, StepInput input, std::int32_t step
 
   Impl::StepUnderWay& begun = impl.add_step();
   begun.plan = &plan;
-  begun.input = std::move(input);
+  begun.input = input;
   begun.bound.emplace(plan, (*known)->prepared, impl.model, begun.input);
-  begun.output = {};
   make_room(begun.bound->view(), begun.output);
   impl.post(plan,
             {.kind = Job::Kind::step,
@@ -297,6 +302,12 @@ Status Executor::begin(const ValidPlan& plan, StepInput input, std::int32_t step
 }
 
 Result<StepOutput> Executor::end(std::vector<TaskRecord>* tasks) {
+  StepOutput output;
+  if (auto ended = end(tasks, output); !ended) return tl::unexpected(ended.error());
+  return output;
+}
+
+Status Executor::end(std::vector<TaskRecord>* tasks, StepOutput& output) {
   Impl& impl = *impl_;
   CHECK(!impl.under_way.empty(), "a step that ends was begun");
   Impl::StepUnderWay& step = *impl.under_way.front();
@@ -306,14 +317,14 @@ Result<StepOutput> Executor::end(std::vector<TaskRecord>* tasks) {
     return tl::unexpected(*impl.failure);
   }
   if (tasks != nullptr && impl.options.record_tasks)
-    impl.append_records(step.plan->plan(), impl.take_records(step.work), *tasks);
+    impl.append_records(step.plan->plan(), step.work, *tasks);
   for (std::size_t i = 0; i < step.work.reports.size(); ++i) {
     place_logits(step.bound->view(), static_cast<DeviceId>(i + 1),
                  step.work.reports[i].logits.data(), step.output);
   }
-  StepOutput output = std::move(step.output);
+  output.logits.swap(step.output.logits);
   impl.drop_step();
-  return output;
+  return {};
 }
 
 void Executor::abandon() {

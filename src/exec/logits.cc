@@ -53,6 +53,10 @@ void place(const StepView& step, const BoundBuffer& buffer, const float* data, S
 
 void make_room(const StepView& step, StepOutput& output) {
   output.logits.resize(step.input.lengths.size());
+  for (std::size_t request = 0; request < output.logits.size(); ++request) {
+    if (step.logits.empty() || step.input.lengths[request].q_len == 0)
+      output.logits[request].clear();
+  }
   for_each_part(step, [&](ValueId, const BoundBuffer& buffer, std::size_t) {
     for (const RowSpan& span : buffer.spans) {
       const auto request = static_cast<std::size_t>(span.request);

@@ -9,7 +9,8 @@
 
 namespace weir {
 
-// Room for all logits of the step, which its devices may then fill side by side.
+// Room for all logits of the step, which its devices may then fill side by side. What an output of
+// an earlier step holds is used again.
 void make_room(const StepView& step, StepOutput& output);
 
 // Puts the device's own into the step's output.

@@ -1,6 +1,7 @@
 #pragma once
 // What follows from a plan alone, made when the plan is first seen: which values are laid out
-// alike, who reads what, and each device's weights.
+// alike, who reads what, and each device's weights. And what follows from a step's lengths, of
+// which most is the same in the next.
 
 #include <cstdint>
 #include <deque>
@@ -26,6 +27,9 @@ struct PreparedPlan {
   struct Binding {
     std::vector<BoundLayout> layouts;
     StepLengths lengths;
+    std::vector<RopeFrequencies> frequencies;  // By request,
+    std::vector<std::int64_t> rope_lengths;    // for these lengths.
+    std::vector<DeviceFacts> facts;            // By device.
     bool taken = false;
   };
   std::deque<Binding> bindings;
@@ -48,8 +52,12 @@ class BoundStep {
 
  private:
   PreparedPlan::Binding& binding_;
-  std::vector<RopeFrequencies> frequencies_;
   StepView view_;
 };
+
+// Of a task of the device: `facts` is its own.
+[[nodiscard]] Work task_work(const StepView& step, DeviceId device, NodeId node, TaskFacts& facts);
+[[nodiscard]] std::span<const Transfer> task_transfers(const StepView& step, DeviceId device,
+                                                       NodeId node, TaskFacts& facts);
 
 }  // namespace weir

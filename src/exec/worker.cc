@@ -11,20 +11,15 @@
 #include "exec/compute.h"
 #include "exec/logits.h"
 #include "exec/redistribute.h"
-#include "plan/work.h"
 
 namespace weir {
 namespace {
 
-// Waking a blocked thread costs some 40 us, as long as a small decode step takes. Spinning for as
-// long before blocking costs at most twice what the best choice in hindsight would have (Karlin et
-// al., SODA 1990); yielding meanwhile leaves the core to whoever has work for it.
-constexpr std::chrono::microseconds kSpinTime{50};
 constexpr int kLooksPerYield = 64;
 
 // Returns once `word` differs from `old`.
 void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  const auto deadline = std::chrono::steady_clock::now() + Executor::kSpinTime;
   do {
     for (int look = 0; look < kLooksPerYield; ++look) {
       if (word.load(std::memory_order_acquire) != old) return;
@@ -157,6 +152,7 @@ void Worker::walk(const Job& job) {
   const Plan& plan = step.plan.plan();
   const PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
   const PlanDevice& queues = plan.devices[index_of(state_.id)];
+  DeviceFacts& facts = step.facts[index_of(state_.id)];
   begin_step(plan, prepared);
   std::size_t next_compute = 0;
   std::size_t next_comm = 0;
@@ -175,7 +171,7 @@ void Worker::walk(const Job& job) {
       if (job.record) comm_record = open_record(plan, id, job.step_index);
       comm.emplace(step, state_, id, prepared.all_reduce_members[next_comm],
                    (static_cast<std::uint64_t>(job.step_index) << 32) | index_of(id));
-      comm->begin();
+      comm->begin(facts.comm[next_comm]);
       moved = true;
     }
     if (comm) {
@@ -195,9 +191,9 @@ void Worker::walk(const Job& job) {
       const NodeId id = queues.compute[next_compute];
       TaskRecord record;
       if (job.record) record = open_record(plan, id, job.step_index);
-      run_compute(step, state_, plan.at(id), prepared.weights[next_compute]);
+      run_compute(step, state_, id, prepared.weights[next_compute], facts.compute[next_compute]);
       if (job.record) {
-        const Work work = work_of(plan, plan.at(id), state_.id, step.input.lengths);
+        const Work work = task_work(step, state_.id, id, facts.compute[next_compute]);
         record.flops = work.flops;
         record.bytes = work.bytes();
         close_record(record, result);

@@ -70,10 +70,11 @@ Result<std::string> compare_at(const Level& level, const std::vector<int>& core)
       two_layers(static_cast<std::int64_t>(kFill * static_cast<double>(level.bytes))));
   if (!model) return tl::unexpected(model.error());
   const std::int64_t whole = decode_weight_bytes(model->spec());
-  const std::array<Split, 4> splits = {
+  const std::array<Split, 5> splits = {
       Split{.strategy = "single"},
       Split{.strategy = "cache_fit", .options = partitions_of(model->spec(), 1)},
       Split{.strategy = "cache_fit", .options = partitions_of(model->spec(), 2)},
+      Split{.strategy = "cache_fit", .options = partitions_of(model->spec(), 1), .in_flight = 2},
       Split{.strategy = "tp_pp", .options = {{"tp", "2"}}}};
   auto runs = make_runs(*model, splits);
   if (!runs) return tl::unexpected(runs.error());
@@ -87,8 +88,9 @@ Result<std::string> compare_at(const Level& level, const std::vector<int>& core)
   Table table{
       .columns = {{"", Align::left}, {"TPOT of one request, us"}, {"two requests, tokens/s"}},
       .rows = {}};
-  const std::array<std::string, 4> names = {"one device", "two partitions, one after the other",
-                                            "two partitions, both busy (2 microbatches)", "`tp` 2"};
+  const std::array<std::string, 5> names = {"one device", "two partitions, one after the other",
+                                            "two partitions, 2 microbatches of a step",
+                                            "two partitions, 2 steps in flight", "`tp` 2"};
   for (std::size_t i = 0; i < names.size(); ++i) {
     const Summary& step = (*one)[i].decode_step;
     table.rows.push_back(
@@ -102,12 +104,12 @@ Result<std::string> compare_at(const Level& level, const std::vector<int>& core)
       "MiB), the whole does not. A core reads {3:.0f} GB/s over and over from a set as large as "
       "the "
       "half and {4:.0f} GB/s from one as large as the whole: {5:.2f}x is what reading alone can "
-      "bring. TPOT is {6:.2f}x better with two partitions; with requests in flight on both, their "
+      "bring. TPOT is {6:.2f}x better with two partitions; with a step in flight on either, their "
       "throughput is {7:.2f}x that of `tp` 2.\n\n{8}\n",
       level.name, static_cast<double>(whole) / kMib, static_cast<double>(level.bytes) / kMib,
       near / kGiga, far / kGiga, near / far,
       (*one)[0].decode_step.median / (*one)[1].decode_step.median,
-      (*two)[3].decode_step.median / (*two)[2].decode_step.median, render_markdown(table));
+      (*two)[4].decode_step.median / (*two)[3].decode_step.median, render_markdown(table));
 }
 
 struct SweepPoint {
@@ -187,8 +189,10 @@ Result<std::string> sweep(const ClusterSpec& cluster, std::span<const Level> lev
               .rows = {}};
   constexpr auto kLinear = static_cast<std::size_t>(OpClass::linear);
   // Two sizes to each doubling.
-  for (double layer = static_cast<double>(levels.front().bytes) / 8;
-       2 * layer <= static_cast<double>(largest); layer *= std::sqrt(2.0)) {
+  const double smallest = static_cast<double>(levels.front().bytes) / 8;
+  for (int half_doublings = 0;; ++half_doublings) {
+    const double layer = smallest * std::exp2(half_doublings / 2.0);
+    if (2 * layer > static_cast<double>(largest)) break;
     options.progress(fmt::format("cache fit: layers of {:.2f} MiB", layer / kMib));
     const auto point = sweep_point(static_cast<std::int64_t>(layer), *machine);
     if (!point) return tl::unexpected(point.error());
@@ -236,7 +240,7 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
   // A device's share is less than the whole where it is not the only one.
   if (cluster->device_types.front().l3 == type.l3) {
     options.progress("cache fit: L3");
-    const auto at_l3 = compare_at(levels[1], core);
+    auto at_l3 = compare_at(levels[1], core);
     if (!at_l3) return at_l3;
     *text += *at_l3;
   } else {
@@ -246,7 +250,7 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
         "the whole would. There is nothing to gain, and the sizes below show the step.\n\n",
         static_cast<double>(type.l3->value) / kMib);
   }
-  const auto sizes = sweep(*cluster, levels, 3 * type.l3->value, options);
+  auto sizes = sweep(*cluster, levels, 3 * type.l3->value, options);
   if (!sizes) return sizes;
   return *text + *sizes;
 }

@@ -35,6 +35,7 @@ struct Split {
   std::string strategy = "single";
   OptionValues options = {};
   std::int64_t cores_per_device = 1;
+  std::int64_t in_flight = 1;  // Groups of requests.
 };
 
 struct Prompts {
@@ -62,6 +63,7 @@ class ModelRun {
  private:
   ModelRun() = default;
 
+  std::int64_t in_flight_ = 1;
   std::unique_ptr<Strategy> strategy_;
   std::unique_ptr<Executor> executor_;
   PlanHeader header_;

@@ -62,11 +62,21 @@ class Predictor {
     }
     auto memory = peak_memory(generation->prefill, generation->last_decode);
     if (!memory) return tl::unexpected(memory.error());
+    auto pipeline = full_pipeline(serving);
+    if (!pipeline) return tl::unexpected(pipeline.error());
+    std::optional<PredictedTrace> trace;
+    if (input_.keep_trace) {
+      auto made = trace_of(*generation);
+      if (!made) return tl::unexpected(made.error());
+      trace = *std::move(made);
+    }
     auto verdict = judge_memory();
     if (!verdict) return tl::unexpected(verdict.error());
     return Prediction{.setup = std::move(setup_),
                       .generation = *std::move(generation),
                       .serving = served,
+                      .pipeline = *pipeline,
+                      .trace = std::move(trace),
                       .memory = *std::move(memory),
                       .shortage = std::move(verdict->shortage)};
   }
@@ -142,6 +152,47 @@ class Predictor {
       return tl::unexpected(status.error());
     if (auto status = take(last, last_lengths()); !status) return tl::unexpected(status.error());
     return peaks;
+  }
+
+  // Nothing to keep full where there is one microbatch, or no decoding.
+  Result<std::optional<SteadyState>> full_pipeline(Serving serving) {
+    if (serving == Serving::no || input_.requests.output_len == 1)
+      return std::optional<SteadyState>();
+    const StepLengths lengths = last_lengths();
+    const auto found = plan(lengths);
+    if (!found) return tl::unexpected(found.error());
+    if ((*found)->plan().microbatches.size() < 2) return std::optional<SteadyState>();
+    const auto state = simulate_steady_state(
+        **found, machine_, lengths, host_time(machine_, input_.simulation), input_.simulation.step);
+    if (!state) return tl::unexpected(state.error());
+    return std::optional(*state);
+  }
+
+  Result<PredictedTrace> trace_of(const GenerationPrediction& generation) {
+    PredictedTrace trace;
+    trace.timeline = generation.timeline;
+    const auto add = [&](const SimulatedStep& simulated, std::size_t step,
+                         const StepLengths& lengths) -> Status {
+      const auto found = plan(lengths);
+      if (!found) return tl::unexpected(found.error());
+      const SimTime start = trace.timeline.steps[step].start;
+      for (TaskRecord task : simulated.timeline.tasks) {
+        task.step = static_cast<std::int32_t>(step);
+        for (SimTime* time : {&task.start, &task.ready, &task.end}) *time += start;
+        trace.timeline.tasks.push_back(task);
+      }
+      trace.memory.push_back(
+          trace_memory(trace.timeline, static_cast<std::int32_t>(step), (*found)->plan(), lengths));
+      return {};
+    };
+    if (auto status = add(generation.prefill, 0, prefill_lengths()); !status)
+      return tl::unexpected(status.error());
+    if (input_.requests.output_len > 1) {
+      const std::size_t last = trace.timeline.steps.size() - 1;
+      if (auto status = add(generation.last_decode, last, last_lengths()); !status)
+        return tl::unexpected(status.error());
+    }
+    return trace;
   }
 
   const PredictionInput& input_;

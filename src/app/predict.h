@@ -12,6 +12,7 @@
 #include "plan/memory.h"
 #include "sim/generation.h"
 #include "sim/memory_trace.h"
+#include "sim/steady_state.h"
 
 namespace weir {
 
@@ -21,12 +22,23 @@ struct PredictionInput {
   SetupOptions setup;
   RequestOptions requests;
   GenerationSimOptions simulation = {};
+  bool keep_trace = false;
+};
+
+// To look at: every step and token, of the prefill and the last decode step also what each device
+// did and held.
+struct PredictedTrace {
+  Timeline timeline;
+  std::vector<MemoryTrace> memory;  // Of these two steps.
 };
 
 struct Prediction {
   Setup setup;
   GenerationPrediction generation;
   std::optional<ServingPrediction> serving;
+  // Of decode steps as the last one, where there are several microbatches.
+  std::optional<SteadyState> pipeline;
+  std::optional<PredictedTrace> trace;  // With keep_trace.
   // By device: the larger of the simulated peaks of the prefill and of the last decode step.
   std::vector<DeviceMemory> memory;
   // nullopt where any run of their plans fits, or where no capacity is known.

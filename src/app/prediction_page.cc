@@ -57,13 +57,29 @@ Table cost_table(const GenerationPrediction& prediction) {
   const auto add = [&](std::string what, std::string value) {
     table.rows.push_back({.cells = {std::move(what), std::move(value)}});
   };
-  add("mean power", format_quantity(prediction.joules / seconds, "W"));
+  add("energy", fmt::format("{}, {} of it at rest", format_quantity(prediction.joules, "J"),
+                            format_share(prediction.resting_joules / prediction.joules)));
+  add("mean power", fmt::format("{}, at rest {}", format_quantity(prediction.joules / seconds, "W"),
+                                format_quantity(prediction.resting_joules / seconds, "W")));
   add("per output token", format_quantity(prediction.joules_per_token(), "J"));
+  add("output tokens/s per watt", fmt::format("{:.4g}", 1 / prediction.joules_per_token()));
   if (prediction.usd > 0) {
     add("per million output tokens",
         fmt::format("{:.2f} USD", prediction.usd_per_million_tokens()));
   }
   return table;
+}
+
+Table pipeline_table(const Prediction& prediction, std::int64_t requests) {
+  const SteadyState& full = *prediction.pipeline;
+  const Seconds drained = {to_seconds(prediction.generation.last_decode.timeline.end)};
+  return {
+      .columns = {{"decoding at the last length, the pipeline kept full", Align::left}, {""}},
+      .rows = {{.cells = {"from token to token", format_duration(full.period)}},
+               {.cells = {"where every step waits for all microbatches", format_duration(drained)}},
+               {.cells = {"output tokens per second",
+                          format_count(static_cast<double>(requests) / full.period.value)}},
+               {.cells = {"utilisation", format_share(full.utilisation)}}}};
 }
 
 Table serving_table(const ServingPrediction& serving) {
@@ -87,16 +103,19 @@ std::string prediction_page(const PredictionInput& input, const Prediction& pred
                   printable(prediction.setup.header.model.name),
                   printable(prediction.setup.cluster.name), prediction.setup.strategy.label,
                   input.requests.batch_size, input.requests.prompt_len, input.requests.output_len);
-  page += report_metrics(compute_metrics(generation.timeline));
-  page +=
-      fmt::format("\nprefill\n\n{}", report_metrics(compute_metrics(generation.prefill.timeline)));
+  page += report_metrics(metrics_of(generation));
+  const MetricsPageOptions step = {.max_devices = 0};
+  page += fmt::format("\nprefill\n\n{}",
+                      report_metrics(compute_metrics(generation.prefill.timeline), step));
   if (input.requests.output_len > 1) {
     page += fmt::format("\nlast decode step\n\n{}",
-                        report_metrics(compute_metrics(generation.last_decode.timeline)));
+                        report_metrics(compute_metrics(generation.last_decode.timeline), step));
   }
   page += fmt::format("\n{}\n{}", render(memory_table(generation, prediction.memory)),
                       render(cost_table(generation)));
   if (prediction.serving) page += fmt::format("\n{}", render(serving_table(*prediction.serving)));
+  if (prediction.pipeline)
+    page += fmt::format("\n{}", render(pipeline_table(prediction, input.requests.batch_size)));
   return page;
 }
 
@@ -116,11 +135,12 @@ nlohmann::json prediction_to_json(const PredictionInput& input, const Prediction
       {"fits", !prediction.shortage.has_value()},
       {"shortage", nullptr},
       {"fitting_changes", fitting_changes_to_json(changes)},
-      {"generation", metrics_to_json(compute_metrics(generation.timeline))},
+      {"generation", metrics_to_json(metrics_of(generation))},
       {"prefill", metrics_to_json(compute_metrics(generation.prefill.timeline))},
       {"last_decode", metrics_to_json(compute_metrics(generation.last_decode.timeline))},
       {"memory", devices},
       {"joules", generation.joules},
+      {"resting_joules", generation.resting_joules},
       {"joules_per_token", generation.joules_per_token()},
       {"usd_per_million_tokens", nullptr},
       {"simulated_steps", generation.simulated_steps},
@@ -130,6 +150,14 @@ nlohmann::json prediction_to_json(const PredictionInput& input, const Prediction
   if (prediction.serving) {
     json["serving"] = {{"tpot_s", prediction.serving->tpot.value},
                        {"output_tps", prediction.serving->output_tps}};
+  }
+  if (prediction.pipeline) {
+    const SteadyState& full = *prediction.pipeline;
+    json["full_pipeline"] = {
+        {"tpot_s", full.period.value},
+        {"output_tps", static_cast<double>(input.requests.batch_size) / full.period.value},
+        {"utilisation", full.utilisation},
+        {"settled", full.settled}};
   }
   return json;
 }

@@ -36,6 +36,7 @@ struct RunOptions {
   std::vector<std::string> prompt_files;
   std::int64_t num_tokens = 64;
   std::int64_t prefill_chunk = GenerationOptions{}.prefill_chunk;
+  std::int64_t in_flight = GenerationOptions{}.in_flight;
   SamplingOptions sampling;
   std::vector<std::string> stops;
   bool ignore_eos = false;
@@ -149,6 +150,11 @@ class RunCommand final : public Command {
         app,
         {.name = "--prefill-chunk", .help = "prompt tokens of a request per step (default 512)"},
         {.min = 1, .max = kMaxPrefillChunk}, options_.prefill_chunk);
+    add_integer(app,
+                {.name = "--in-flight",
+                 .help = "groups of requests whose steps do not wait for each other, which keeps "
+                         "pipelines full (default 1)"},
+                {.min = 1, .max = kMostInFlight}, options_.in_flight);
     declare_sampling(app);
     add_switch(
         app,
@@ -210,7 +216,7 @@ class RunCommand final : public Command {
   }
 
   // The part of any other rank, which says nothing.
-  Result<ExitCode> obey(Ranks& ranks) {
+  Result<ExitCode> obey(Ranks& ranks) const {
     const auto model = open_rank_model(options_.model);
     const auto device = await_go(ranks, identity_of(model), options_.setup.threads_per_device);
     // Rank 0 says why, and its exit code is the run's: launchers may add up those of all ranks.
@@ -274,6 +280,7 @@ class RunCommand final : public Command {
     auto generation = generate_on(
         std::move(executor), checkpoint, setup, requests,
         {.prefill_chunk = options_.prefill_chunk,
+         .in_flight = options_.in_flight,
          .keep_logits = options_.check,
          .cancel = &interrupted(),
          .on_token =

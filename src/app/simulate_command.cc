@@ -70,7 +70,9 @@ class SimulateCommand final : public Command {
                        "fewest devices that fit; efficiency is speed-up / ratio of devices"},
               options_.sweep);
     add_text(app,
-             {.name = "--trace", .help = "write the last decode step here, for ui.perfetto.dev"},
+             {.name = "--trace",
+              .help = "write all steps and tokens here, the tasks and memory of the prefill and of "
+                      "the last decode step, for ui.perfetto.dev"},
              options_.trace);
     add_switch(app, {.name = "--json", .help = "machine-readable, on stdout"}, options_.json);
     add_examples(app,
@@ -91,6 +93,7 @@ class SimulateCommand final : public Command {
       input.simulation.between_steps =
           SimTime{static_cast<std::int64_t>(*options_.step_overhead_us * 1e3)};
     }
+    input.keep_trace = options_.trace.has_value();
     return options_.sweep.empty() ? run_one(input) : run_all(input);
   }
 
@@ -100,9 +103,9 @@ class SimulateCommand final : public Command {
       return tl::unexpected(status.error());
     const auto prediction = predict(input, Serving::yes);
     if (!prediction) return tl::unexpected(prediction.error());
-    if (options_.trace) {
-      const Timeline& timeline = prediction->generation.last_decode.timeline;
-      if (auto status = write_trace(timeline, *options_.trace); !status)
+    if (prediction->trace) {
+      const auto& [timeline, memory] = *prediction->trace;
+      if (auto status = write_trace(timeline, *options_.trace, {.memory = memory}); !status)
         return tl::unexpected(status.error());
     }
     std::vector<FittingChange> changes;

@@ -9,10 +9,10 @@ namespace weir {
 namespace {
 
 // Looks at the doorbell so often before it sleeps. A wake-up costs tens of microseconds, a look a
-// few nanoseconds; where there are more threads than cores, yielding lets the one that is waited
-// for run.
+// few nanoseconds, a yield half a microsecond; where there are more threads than cores, yielding
+// lets the one that is waited for run. About a millisecond in all.
 constexpr int kLooksBeforeYield = 2000;
-constexpr int kYieldsBeforeSleep = 64;
+constexpr int kYieldsBeforeSleep = 2000;
 
 constexpr std::size_t kCacheLine = 64;
 

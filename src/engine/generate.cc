@@ -53,6 +53,10 @@ Status check_run(std::span<const GenerationRequest> requests, const GenerationOp
     problems.push_back(fmt::format("prefill_chunk: found {}, allowed 1..{}", options.prefill_chunk,
                                    kMaxPrefillChunk));
   }
+  if (options.in_flight < 1 || options.in_flight > kMostInFlight) {
+    problems.push_back(
+        fmt::format("in_flight: found {}, allowed 1..{}", options.in_flight, kMostInFlight));
+  }
   for (std::size_t i = 0; i < requests.size(); ++i)
     check_request(fmt::format("requests[{}]", i), requests[i], model, problems);
   if (!problems.empty()) return invalid_input(join_problems(problems));
@@ -64,6 +68,20 @@ void keep_largest(const std::vector<DeviceMemory>& memory, std::vector<DeviceMem
   for (std::size_t i = 0; i < memory.size(); ++i) {
     if (memory[i].total() > largest[i].total()) largest[i] = memory[i];
   }
+}
+
+// A device is in a step of one group at a time, but holds the KV cache of all of them.
+std::vector<DeviceMemory> together(const std::vector<std::vector<DeviceMemory>>& groups) {
+  std::vector<DeviceMemory> all;
+  for (const std::vector<DeviceMemory>& group : groups) {
+    std::vector<DeviceMemory> with_caches = group;
+    for (const std::vector<DeviceMemory>& other : groups) {
+      if (&other == &group) continue;
+      for (std::size_t i = 0; i < other.size(); ++i) with_caches[i].kv_cache += other[i].kv_cache;
+    }
+    keep_largest(with_caches, all);
+  }
+  return all;
 }
 
 }  // namespace
@@ -102,13 +120,16 @@ class Generator::Batch {
     const PlanningRecord before = plans_.record();
     lookups_before_ = before.lookups;
     plans_before_ = before.plans;
+    sequences_.reserve(requests.size());
     for (std::size_t i = 0; i < requests.size(); ++i) {
       Sequence& sequence = sequences_.emplace_back();
       sequence.request = &requests[i];
       sequence.index = i;
       sequence.id = SequenceId{generator.next_sequence_++};
+      sequence.group = i * num_groups(requests.size()) / requests.size();
       progress_.prompt_tokens += sequence.prompt_len();
     }
+    groups_.resize(num_groups(requests.size()));
     generation_.outputs.resize(requests.size());
     generation_.timeline.requests.resize(requests.size());
   }
@@ -116,19 +137,31 @@ class Generator::Batch {
   Result<Generation> run() {
     if (auto status = prepare(); !status) return tl::unexpected(status.error());
     start();
-    while (!is_cancelled()) {
-      std::vector<Sequence*> members = members_of_next_step();
-      if (members.empty()) break;
-      if (auto status = step(members); !status) return tl::unexpected(status.error());
+    // A group's step that ends makes room for its next one.
+    for (Group& group : groups_) {
+      if (auto status = begin_step(group); !status) return tl::unexpected(status.error());
+    }
+    while (!under_way_.empty()) {
+      Group& group = *under_way_.front();
+      under_way_.erase(under_way_.begin());
+      if (auto status = end_step(group); !status) return tl::unexpected(status.error());
+      if (is_cancelled()) continue;
+      if (auto status = begin_step(group); !status) return tl::unexpected(status.error());
     }
     finish();
     return std::move(generation_);
   }
 
+  // Steps that have not ended still read the requests' tokens.
+  ~Batch() { executor_.abandon(); }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
  private:
   struct Sequence {
     const GenerationRequest* request = nullptr;
     std::size_t index = 0;
+    std::size_t group = 0;
     SequenceId id{};
     std::int64_t past_len = 0;  // Tokens in the KV cache.
     std::int64_t next_token = 0;
@@ -154,24 +187,39 @@ class Generator::Batch {
     }
   };
 
+  // A batch by itself, with its present step. Lists keep their room from step to step.
+  struct Group {
+    std::vector<Sequence*> members;  // Of the step.
+    PlanRequest request;
+    StepInput input;
+    std::size_t step = 0;              // In the timeline.
+    std::vector<DeviceMemory> memory;  // By device, the most that any plan needs.
+  };
+
+  [[nodiscard]] std::size_t num_groups(std::size_t num_requests) const {
+    return std::min(static_cast<std::size_t>(options_.in_flight), num_requests);
+  }
+
   // Those with prompt left, while there are such; then all that have not ended.
-  [[nodiscard]] std::vector<Sequence*> members_of_next_step() {
+  void find_members(Group& group) {
+    const auto own = static_cast<std::size_t>(&group - groups_.data());
     const auto select = [&](auto wanted) {
-      std::vector<Sequence*> members;
+      group.members.clear();
       for (Sequence& sequence : sequences_) {
-        if (wanted(sequence)) members.push_back(&sequence);
+        if (sequence.group == own && wanted(sequence)) group.members.push_back(&sequence);
       }
-      return members;
     };
-    std::vector<Sequence*> prefilling = select([](const Sequence& s) { return s.in_prefill(); });
-    if (!prefilling.empty()) return prefilling;
-    return select([](const Sequence& s) { return !s.ended; });
+    select([](const Sequence& s) { return s.in_prefill(); });
+    if (group.members.empty()) select([](const Sequence& s) { return !s.ended; });
   }
 
   // All members are in the same phase.
-  [[nodiscard]] PlanRequest plan_request(std::span<Sequence* const> members) const {
-    PlanRequest request{.shape = {}, .limits = {}, .logits = LogitsWanted::none};
-    for (const Sequence* member : members) {
+  void make_request(Group& group) const {
+    PlanRequest& request = group.request;
+    request.shape.clear();
+    request.limits.clear();
+    request.logits = LogitsWanted::none;
+    for (const Sequence* member : group.members) {
       const std::int64_t q_len = member->q_len(options_.prefill_chunk);
       request.shape.push_back(
           {.past_len = member->past_len, .q_len = q_len, .max_len = member->max_len()});
@@ -180,15 +228,14 @@ class Generator::Batch {
       request.limits.push_back({.q_len = most_q_len, .kv_len = member->max_len()});
       if (member->yields(options_.prefill_chunk)) request.logits = LogitsWanted::last;
     }
-    return request;
   }
 
   // A new plan also brings its weights.
-  Result<const ValidPlan*> find_plan(const PlanRequest& request) {
+  Result<const ValidPlan*> find_plan(Group& group, const PlanRequest& request) {
     const std::int64_t made_before = plans_.record().plans;
     auto plan = plans_.find(request);
     if (!plan) return plan;
-    keep_largest((*plan)->memory(), generation_.memory);
+    keep_largest((*plan)->memory(), group.memory);
     if (plans_.record().plans == made_before) return plan;
     if (auto loaded = executor_.prepare(**plan); !loaded) return tl::unexpected(loaded.error());
     return plan;
@@ -197,8 +244,36 @@ class Generator::Batch {
   // Plans and weights of the first prefill and of the first and the longest decode, so that a run
   // that cannot end does not begin, and that no step is charged for loading.
   Status prepare() {
-    std::vector<Sequence*> all = members_of_next_step();
-    if (auto plan = find_plan(plan_request(all)); !plan) return tl::unexpected(plan.error());
+    for (Group& group : groups_) {
+      if (auto status = prepare(group); !status) return status;
+    }
+    return check_memory();
+  }
+
+  // Each group's plans fit by themselves.
+  [[nodiscard]] Status check_memory() const {
+    const std::vector<DeviceMemory> need = together(memory_of_groups());
+    for (std::size_t i = 0; i < need.size(); ++i) {
+      const PlanHeader::Device& device = plans_.header().devices[i];
+      if (!device.memory_bytes || need[i].total() <= *device.memory_bytes) continue;
+      return invalid_input(fmt::format(
+          "in_flight: found {}, with which device {} ({}) needs {} bytes (kv_cache {}), allowed {}",
+          groups_.size(), i, device.name, need[i].total(), need[i].kv_cache, *device.memory_bytes));
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::vector<std::vector<DeviceMemory>> memory_of_groups() const {
+    std::vector<std::vector<DeviceMemory>> memory;
+    for (const Group& group : groups_) memory.push_back(group.memory);
+    return memory;
+  }
+
+  Status prepare(Group& group) {
+    find_members(group);
+    make_request(group);
+    if (auto plan = find_plan(group, group.request); !plan) return tl::unexpected(plan.error());
+    std::vector<Sequence*> all = group.members;
     std::erase_if(all, [](const Sequence* s) { return s->request->max_new_tokens < 2; });
     if (all.empty()) return {};
     PlanRequest decode{.shape = {}, .limits = {}, .logits = LogitsWanted::last};
@@ -207,9 +282,9 @@ class Generator::Batch {
           {.past_len = member->prompt_len(), .q_len = 1, .max_len = member->max_len()});
       decode.limits.push_back({.q_len = 1, .kv_len = member->max_len()});
     }
-    if (auto plan = find_plan(decode); !plan) return tl::unexpected(plan.error());
+    if (auto plan = find_plan(group, decode); !plan) return tl::unexpected(plan.error());
     for (RequestShape& shape : decode.shape) shape.past_len = shape.max_len - 2;
-    if (auto plan = find_plan(decode); !plan) return tl::unexpected(plan.error());
+    if (auto plan = find_plan(group, decode); !plan) return tl::unexpected(plan.error());
     return {};
   }
 
@@ -224,36 +299,53 @@ class Generator::Batch {
     }
   }
 
-  Status step(std::span<Sequence* const> members) {
+  // Nothing begins where the group has nothing more to do.
+  Status begin_step(Group& group) {
+    if (is_cancelled()) return {};
+    find_members(group);
+    if (group.members.empty()) return {};
     const SimTime planning_start = Executor::now();
-    const auto plan = find_plan(plan_request(members));
+    make_request(group);
+    const auto plan = find_plan(group, group.request);
     if (!plan) return tl::unexpected(plan.error());
     generation_.planning_times.push_back(Executor::now() - planning_start);
 
-    Timeline& timeline = generation_.timeline;
-    const auto index = static_cast<std::int32_t>(timeline.steps.size());
     StepRecord record;
-    record.prefill = members.front()->in_prefill();
-    const StepInput input = input_of(members);
+    record.prefill = group.members.front()->in_prefill();
+    fill_input(group);
+    group.step = generation_.timeline.steps.size();
     record.start = Executor::now();
-    auto output =
-        executor_.run(**plan, input, index, options_.record_tasks ? &timeline.tasks : nullptr);
-    record.end = Executor::now();
-    if (!output) return tl::unexpected(output.error());
+    auto begun = executor_.begin(**plan, group.input, static_cast<std::int32_t>(group.step),
+                                 options_.record_tasks);
+    if (!begun) return begun;
+    generation_.timeline.steps.push_back(record);
+    under_way_.push_back(&group);
+    return {};
+  }
 
-    for (std::size_t i = 0; i < members.size(); ++i) {
+  // Of the group whose step was begun first.
+  Status end_step(Group& group) {
+    Timeline& timeline = generation_.timeline;
+    auto ended = executor_.end(options_.record_tasks ? &timeline.tasks : nullptr, output_);
+    const SimTime end = Executor::now();
+    if (!ended) return ended;
+    timeline.steps[group.step].end = end;
+    for (std::size_t i = 0; i < group.members.size(); ++i) {
       const std::int64_t before = progress_.output_tokens;
-      if (auto status = advance(*members[i], output->logits[i]); !status) return status;
-      record.new_tokens += progress_.output_tokens - before;
+      if (auto status = advance(*group.members[i], output_.logits[i]); !status) return status;
+      timeline.steps[group.step].new_tokens += progress_.output_tokens - before;
     }
-    timeline.steps.push_back(record);
     if (options_.on_progress) options_.on_progress(progress_);
     return {};
   }
 
-  [[nodiscard]] StepInput input_of(std::span<Sequence* const> members) const {
-    StepInput input;
-    for (const Sequence* member : members) {
+  void fill_input(Group& group) const {
+    StepInput& input = group.input;
+    input.lengths.clear();
+    input.sequences.clear();
+    input.tokens.clear();
+    input.rope_lengths.clear();
+    for (const Sequence* member : group.members) {
       const std::span<const std::int64_t> tokens = member->new_tokens(options_.prefill_chunk);
       const auto q_len = static_cast<std::int64_t>(tokens.size());
       input.lengths.push_back({.q_len = q_len, .kv_len = member->past_len + q_len});
@@ -261,7 +353,6 @@ class Generator::Batch {
       input.tokens.push_back(tokens);
       input.rope_lengths.push_back(member->max_len());
     }
-    return input;
   }
 
   // After a step: its tokens are in the cache, and its logits yield a token where the prompt is
@@ -320,6 +411,7 @@ class Generator::Batch {
       end(sequence, FinishReason::cancelled);
     }
     generation_.timeline.end = Executor::now();
+    generation_.memory = together(memory_of_groups());
     generation_.planning = {.lookups = plans_.record().lookups - lookups_before_,
                             .plans = plans_.record().plans - plans_before_};
   }
@@ -327,7 +419,10 @@ class Generator::Batch {
   Executor& executor_;
   PlanCache& plans_;
   const GenerationOptions& options_;
-  std::vector<Sequence> sequences_;
+  std::vector<Sequence> sequences_;  // Which stay where they are.
+  std::vector<Group> groups_;        // Likewise.
+  std::vector<Group*> under_way_;  // Those with a step under way, in the order of their beginnings.
+  StepOutput output_;              // Of the step that has ended last.
   GenerationProgress progress_;
   Generation generation_;
   std::int64_t lookups_before_ = 0;

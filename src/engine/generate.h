@@ -7,6 +7,10 @@
 //
 // In a prefill step every request with prompt left takes part with up to `prefill_chunk` tokens;
 // requests whose prompts are done wait for the others. A request that has ended leaves the batch.
+//
+// With `in_flight` groups, each group of requests is a batch by itself: its next step begins when
+// its own last one has ended, and devices go from a step of one group to a step of another. So the
+// stages of a pipeline need not wait for each other at the end of every step.
 
 #include <atomic>
 #include <cstddef>
@@ -46,6 +50,7 @@ enum class AfterToken : std::uint8_t { go_on, stop };
 
 struct GenerationOptions {
   std::int64_t prefill_chunk = 512;
+  std::int64_t in_flight = 1;  // Groups, of as many requests as can be; no more than requests.
   bool keep_logits = false;
   bool record_tasks = true;                   // Fill Timeline::tasks.
   const std::atomic<bool>* cancel = nullptr;  // Looked at between steps.
@@ -69,13 +74,16 @@ struct Generation {
   // the first prefill and decode and their weights are there before the timeline starts.
   std::vector<SimTime> planning_times;
   PlanningRecord planning;
-  // Of each device: the most that any plan needed at its limits.
+  // Of each device: the most that any plan needed at its limits, with the KV cache of the groups
+  // that were not in it.
   std::vector<DeviceMemory> memory;
   bool cancelled = false;
 
   // Share of the decode steps' time, planning included, that went into planning; 0 without decode.
   [[nodiscard]] double decode_planning_share() const;
 };
+
+inline constexpr std::int64_t kMostInFlight = Executor::kMostStepsUnderWay;
 
 // Longest prefill chunk, so that activations stay within reason.
 inline constexpr std::int64_t kMaxPrefillChunk = std::int64_t{1} << 20;

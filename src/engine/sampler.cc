@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -13,15 +14,21 @@ namespace weir {
 namespace {
 
 Status check_logits(std::span<const float> logits) {
-  bool any_finite = false;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i]) || logits[i] == std::numeric_limits<float>::infinity()) {
-      return run_failed(
-          fmt::format("logits: found {} for token {}, allowed finite numbers", logits[i], i));
-    }
-    any_finite = any_finite || std::isfinite(logits[i]);
+  // One pass that only counts, since all is well as a rule.
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::int32_t allowed = 0;
+  std::int32_t finite = 0;
+  for (const float logit : logits) {
+    allowed += logit < kInfinity ? 1 : 0;  // Not so for NaN.
+    finite += std::abs(logit) < kInfinity ? 1 : 0;
   }
-  if (any_finite) return {};
+  if (static_cast<std::size_t>(allowed) != logits.size()) {
+    const auto bad = std::ranges::find_if_not(
+        logits, [](float logit) { return logit < std::numeric_limits<float>::infinity(); });
+    return run_failed(fmt::format("logits: found {} for token {}, allowed finite numbers", *bad,
+                                  bad - logits.begin()));
+  }
+  if (finite > 0) return {};
   return run_failed(
       fmt::format("logits: found no finite number among {}, allowed at least one", logits.size()));
 }
@@ -48,6 +55,21 @@ void keep_top_p(double top_p, std::vector<TokenProbability>& tokens) {
   while (kept < tokens.size() && reached < top_p) reached += tokens[kept++].probability;
   tokens.resize(kept);
   for (TokenProbability& entry : tokens) entry.probability /= reached;
+}
+
+// The largest logit's first place, of logits that have been checked. Several maxima at once, so
+// that no comparison waits for the one before.
+std::int64_t place_of_largest(std::span<const float> logits) {
+  constexpr std::size_t kAtOnce = 32;
+  std::array<float, kAtOnce> largest{};
+  largest.fill(-std::numeric_limits<float>::infinity());
+  std::size_t i = 0;
+  for (; i + kAtOnce <= logits.size(); i += kAtOnce) {
+    for (std::size_t lane = 0; lane < kAtOnce; ++lane)
+      largest[lane] = std::max(largest[lane], logits[i + lane]);
+  }
+  for (; i < logits.size(); ++i) largest[0] = std::max(largest[0], logits[i]);
+  return std::ranges::find(logits, *std::ranges::max_element(largest)) - logits.begin();
 }
 
 std::uint64_t mixed(std::uint64_t seed, std::uint64_t stream) {
@@ -77,10 +99,9 @@ Status check_sampling(const SamplingOptions& options) {
 Result<std::vector<TokenProbability>> sampling_distribution(std::span<const float> logits,
                                                             const SamplingOptions& options) {
   if (auto checked = check_logits(logits); !checked) return tl::unexpected(checked.error());
-  const auto largest = std::ranges::max_element(logits);
-  if (options.temperature == 0) {
-    return std::vector{TokenProbability{.token = largest - logits.begin(), .probability = 1}};
-  }
+  const std::int64_t largest = place_of_largest(logits);
+  if (options.temperature == 0)
+    return std::vector{TokenProbability{.token = largest, .probability = 1}};
 
   std::vector<std::int64_t> kept(logits.size());
   for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = static_cast<std::int64_t>(i);
@@ -89,7 +110,8 @@ Result<std::vector<TokenProbability>> sampling_distribution(std::span<const floa
   std::vector<TokenProbability> tokens;
   double sum = 0;
   for (const std::int64_t token : kept) {
-    const double below = double{logits[static_cast<std::size_t>(token)]} - double{*largest};
+    const double below = double{logits[static_cast<std::size_t>(token)]} -
+                         double{logits[static_cast<std::size_t>(largest)]};
     const double weight = std::exp(below / options.temperature);
     if (weight == 0) continue;
     tokens.push_back({.token = token, .probability = weight});
@@ -103,6 +125,10 @@ Result<std::vector<TokenProbability>> sampling_distribution(std::span<const floa
 
 Result<std::int64_t> sample_token(std::span<const float> logits, const SamplingOptions& options,
                                   DrawIndex draw) {
+  if (options.temperature == 0) {
+    if (auto checked = check_logits(logits); !checked) return tl::unexpected(checked.error());
+    return place_of_largest(logits);
+  }
   const auto tokens = sampling_distribution(logits, options);
   if (!tokens) return tl::unexpected(tokens.error());
   Random random(mixed(mixed(options.seed, draw.request), draw.token));

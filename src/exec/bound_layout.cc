@@ -25,19 +25,6 @@ BoundLayout bind(const Plan& plan, const Value& value, const StepLengths& length
     result.box = buffer.box;
     result.head = resolve(buffer.box.head, shape.heads);
     if (!shape.dim_is_positions) result.dim = resolve(buffer.box.dim, shape.dims);
-    const Interval requests = requests_of(buffer.box, plan.batch_size());
-    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const ResolvedBox part =
-          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
-      if (part.token.empty()) continue;
-      result.spans.push_back({.request = request,
-                              .token = part.token,
-                              .first_row = result.rows,
-                              .first_element = result.elements,
-                              .dim = part.dim});
-      result.rows += part.token.size();
-      result.elements += part.elements();
-    }
     if (layout.kind == LayoutKind::softmax) {
       for (const Piece& piece : layout.pieces) {
         if (piece.device == buffer.device && piece.box == buffer.box)
@@ -47,7 +34,30 @@ BoundLayout bind(const Plan& plan, const Value& value, const StepLengths& length
     bound.by_device[index_of(buffer.device)].push_back(
         static_cast<std::uint32_t>(bound.buffers.size() - 1));
   }
+  rebind(plan, value, lengths, bound);
   return bound;
+}
+
+void rebind(const Plan& plan, const Value& value, const StepLengths& lengths, BoundLayout& bound) {
+  const TensorShape shape = shape_of(plan, value);
+  for (BoundBuffer& buffer : bound.buffers) {
+    buffer.spans.clear();
+    buffer.rows = 0;
+    buffer.elements = 0;
+    const Interval requests = requests_of(buffer.box, plan.batch_size());
+    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
+      const ResolvedBox part =
+          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
+      if (part.token.empty()) continue;
+      buffer.spans.push_back({.request = request,
+                              .token = part.token,
+                              .first_row = buffer.rows,
+                              .first_element = buffer.elements,
+                              .dim = part.dim});
+      buffer.rows += part.token.size();
+      buffer.elements += part.elements();
+    }
+  }
 }
 
 }  // namespace weir

@@ -41,5 +41,8 @@ struct BoundLayout {
 };
 
 [[nodiscard]] BoundLayout bind(const Plan& plan, const Value& value, const StepLengths& lengths);
+// The same for other lengths of a layout that has been bound before: allocates nothing where no
+// request has gained rows.
+void rebind(const Plan& plan, const Value& value, const StepLengths& lengths, BoundLayout& bound);
 
 }  // namespace weir

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "exec/kv_view.h"
+#include "exec/prepared_plan.h"
 #include "exec/redistribute.h"
 #include "plan/locality.h"
 
@@ -29,11 +30,18 @@ kernel::Activation kernel_activation(Activation activation) {
 // One task: a node on a device.
 class ComputeTask {
  public:
-  ComputeTask(const StepView& step, DeviceState& device, const Node& node,
-              const TaskWeights& weights)
-      : step_(step), plan_(step.plan.plan()), device_(device), node_(node), weights_(weights) {}
+  ComputeTask(const StepView& step, DeviceState& device, NodeId node, const TaskWeights& weights)
+      : step_(step),
+        plan_(step.plan.plan()),
+        device_(device),
+        node_(plan_.at(node)),
+        weights_(weights),
+        memory_(device.compute_memory) {
+    memory_.head_maps.give_back_all();
+    memory_.shifted_blocks.give_back_all();
+  }
 
-  void run() {
+  void run(NodeId id, TaskFacts& facts) {
     using enum OpKind;
     switch (node_.kind) {
       case embed:
@@ -99,7 +107,7 @@ class ComputeTask {
         break;
       case slice:
         allocate_outputs();
-        copy_local(step_, device_, node_);
+        copy_local(step_, device_, node_, task_transfers(step_, device_.id, id, facts));
         break;
       case all_reduce:
       case reduce_scatter:
@@ -115,7 +123,7 @@ class ComputeTask {
   }
 
  private:
-  [[nodiscard]] Team& team() { return *device_.team; }
+  [[nodiscard]] Team& team() const { return *device_.team; }
   [[nodiscard]] const ModelSpec& model() const { return plan_.model; }
   [[nodiscard]] const BufferWeights& weight(std::size_t o, std::size_t part) const {
     return weights_[o][part];
@@ -218,8 +226,8 @@ class ComputeTask {
 
   void run_embed(std::size_t part) {
     const BoundBuffer& shape = buffer(node_.outputs[0], part);
-    std::vector<std::int64_t> ids;
-    ids.reserve(static_cast<std::size_t>(shape.rows));
+    std::vector<std::int64_t>& ids = memory_.numbers;
+    ids.clear();
     for (const RowSpan& span : shape.spans) {
       const auto tokens = step_.input.tokens[static_cast<std::size_t>(span.request)];
       const auto wanted = tokens.subspan(static_cast<std::size_t>(span.token.begin),
@@ -250,7 +258,8 @@ class ComputeTask {
     for (const RowSpan& span : shape.spans) {
       const RequestLengths lengths = step_.input.lengths[static_cast<std::size_t>(span.request)];
       const std::int64_t past = lengths.kv_len - lengths.q_len;
-      std::vector<std::int64_t> positions(static_cast<std::size_t>(span.token.size()));
+      std::vector<std::int64_t>& positions = memory_.numbers;
+      positions.resize(static_cast<std::size_t>(span.token.size()));
       for (std::size_t i = 0; i < positions.size(); ++i)
         positions[i] = past + span.token.begin + static_cast<std::int64_t>(i);
       const RopeFrequencies& frequencies =
@@ -321,7 +330,7 @@ class ComputeTask {
   // Heads of K and V behind the query heads of a buffer, counted from `first_head`.
   std::span<const std::int64_t> head_map(const BoundBuffer& shape, std::int64_t first_head) {
     const std::int64_t group = model().num_q_heads / model().num_kv_heads;
-    auto& map = head_maps_.emplace_back();
+    auto& map = memory_.head_maps.take();
     for (std::int64_t head = shape.head.begin; head < shape.head.end; ++head) {
       map.push_back(head / group - first_head);
     }
@@ -351,7 +360,8 @@ class ComputeTask {
   }
 
   void run_attention() {
-    std::vector<kernel::AttentionTile> tiles;
+    std::vector<kernel::AttentionTile>& tiles = memory_.tiles;
+    tiles.clear();
     std::vector<ExtraRange> extras;
     each_buffer(0, [&](std::size_t part, const BoundBuffer& shape) {
       add_tiles(part, shape, tiles, extras);
@@ -396,25 +406,19 @@ class ComputeTask {
         tile.lse = out.lse[part].data() + span.first_row * shape.head.size();
         tile.lse_row_stride = shape.head.size();
       }
-      const auto ranges = key_ranges_of(shape, lengths.kv_len, partial);
-      for (std::size_t i = 1; i < ranges.size(); ++i) {
-        extras.push_back({.tile = tile, .shape = &shape, .span = &span, .keys = ranges[i]});
+      Interval first = {.begin = 0, .end = partial ? 0 : lengths.kv_len};
+      for (const Range& range : shape.key_ranges) {
+        const Interval keys = resolve(range, lengths.kv_len);
+        if (keys.empty()) continue;
+        if (first.empty()) {
+          first = keys;
+        } else {
+          extras.push_back({.tile = tile, .shape = &shape, .span = &span, .keys = keys});
+        }
       }
-      set_keys(tile, shape, span, ranges.front());
+      set_keys(tile, shape, span, first);
       tiles.push_back(tile);
     }
-  }
-
-  static std::vector<Interval> key_ranges_of(const BoundBuffer& shape, std::int64_t kv_len,
-                                             bool partial) {
-    std::vector<Interval> ranges;
-    for (const Range& range : shape.key_ranges) {
-      const Interval keys = resolve(range, kv_len);
-      if (!keys.empty()) ranges.push_back(keys);
-    }
-    if (!partial) ranges.push_back({.begin = 0, .end = kv_len});
-    if (ranges.empty()) ranges.push_back({.begin = 0, .end = 0});
-    return ranges;
   }
 
   void set_keys(kernel::AttentionTile& tile, const BoundBuffer& shape, const RowSpan& span,
@@ -438,7 +442,7 @@ class ComputeTask {
   // The same blocks seen from a later dimension on: a tile may give only a part of each head.
   kernel::KvBlocks from_dim(kernel::KvBlocks blocks, std::int64_t dim) {
     if (dim == 0) return blocks;
-    auto& shifted = shifted_blocks_.emplace_back();
+    auto& shifted = memory_.shifted_blocks.take();
     for (const void* block : blocks.blocks)
       shifted.push_back(static_cast<const std::byte*>(block) + dim * size_in_bytes(blocks.dtype));
     blocks.blocks = shifted;
@@ -574,18 +578,16 @@ class ComputeTask {
   DeviceState& device_;
   const Node& node_;
   const TaskWeights& weights_;
-  // What tiles point to.
-  // What tiles point to: lists, for their elements stay where they are, and most tasks have none.
-  std::list<std::vector<std::int64_t>> head_maps_;
+  ComputeMemory& memory_;
+  // What tiles point to: a list, for its elements stay where they are, and most tasks have none.
   std::list<const void*> pointers_;
-  std::list<std::vector<const void*>> shifted_blocks_;
 };
 
 }  // namespace
 
-void run_compute(const StepView& step, DeviceState& device, const Node& node,
-                 const TaskWeights& weights) {
-  ComputeTask(step, device, node, weights).run();
+void run_compute(const StepView& step, DeviceState& device, NodeId node, const TaskWeights& weights,
+                 TaskFacts& facts) {
+  ComputeTask(step, device, node, weights).run(node, facts);
 }
 
 }  // namespace weir

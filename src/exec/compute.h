@@ -7,7 +7,7 @@ namespace weir {
 
 // Runs the node's task on the device. Inputs must be ready; the outputs are allocated here and left
 // for the caller to mark. Throws std::bad_alloc when memory runs out.
-void run_compute(const StepView& step, DeviceState& device, const Node& node,
-                 const TaskWeights& weights);
+void run_compute(const StepView& step, DeviceState& device, NodeId node, const TaskWeights& weights,
+                 TaskFacts& facts);
 
 }  // namespace weir

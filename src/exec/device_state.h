@@ -4,7 +4,7 @@
 // through the communicator.
 
 #include <cstdint>
-#include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,8 +14,11 @@
 #include "exec/device_weights.h"
 #include "exec/executor.h"
 #include "exec/kv_store.h"
+#include "exec/task_memory.h"
 #include "kernel/team.h"
+#include "plan/transfers.h"
 #include "plan/validate.h"
+#include "plan/work.h"
 
 namespace weir {
 
@@ -26,6 +29,19 @@ struct BufferWeights {
   kernel::EmbeddingTable table;
 };
 using TaskWeights = std::vector<std::vector<BufferWeights>>;
+
+// What follows for a task from the plan and the numbers of new tokens: kept while these stay the
+// same, as from one decode step to the next.
+struct TaskFacts {
+  bool by_tokens = false;  // Nothing that the task reads or writes counts past positions.
+  std::optional<Work> work;
+  std::optional<std::vector<Transfer>> transfers;  // To or from the device.
+};
+
+struct DeviceFacts {
+  std::vector<TaskFacts> compute;  // By place in the compute queue,
+  std::vector<TaskFacts> comm;     // and in the communication queue.
+};
 
 // What follows from a plan alone, for one device.
 struct PreparedDevice {
@@ -40,7 +56,9 @@ struct StepView {
   const StepInput& input;
   std::span<const BoundLayout> layouts;          // One per distinct (layout, tensor shape).
   std::span<const std::uint32_t> layout_of;      // By value.
+  std::span<const ValueId> logits;               // Those that no node reads.
   std::span<const RopeFrequencies> frequencies;  // By request.
+  std::span<DeviceFacts> facts;                  // By device, whose worker fills them in.
 
   [[nodiscard]] const BoundLayout& bound(ValueId value) const {
     return layouts[layout_of[index_of(value)]];
@@ -63,6 +81,8 @@ struct DeviceState {
   BufferPool pool;  // Before the values, which give their memory back to it.
   KvStore kv;
   std::vector<LocalValue> values;  // Of the current step.
+  ComputeMemory compute_memory;
+  CommMemory comm_memory;
 
   // Takes memory for the device's buffers of a value.
   void allocate(const StepView& step, ValueId value) {

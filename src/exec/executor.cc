@@ -26,16 +26,34 @@ struct Executor::Impl {
     PreparedPlan prepared;
   };
 
+  // A job of the devices of one plan, and what they leave behind: by worker, and by other rank.
+  struct Work {
+    std::vector<std::uint32_t> numbers;
+    std::vector<JobResult> results;
+    std::vector<DeviceReport> reports;
+    bool settled = false;  // All of it is there.
+  };
+  struct StepUnderWay {
+    const ValidPlan* plan = nullptr;
+    StepInput input;
+    std::optional<BoundStep> bound;
+    StepOutput output;
+    Work work;
+  };
+
   const Checkpoint& checkpoint;
   ModelSpec model;
   ExecutorOptions options;
-  std::vector<std::unique_ptr<Worker>> workers;
   std::map<const Plan*, KnownPlan> plans;  // Of each, while a copy of the plan is alive.
   std::uint64_t next_plan = 0;
-  std::vector<DeviceReport> reports;  // Of the other ranks, the latest ones.
+  // First begun, first ended. Those that have ended are kept to be used again.
+  std::vector<std::unique_ptr<StepUnderWay>> under_way;
+  std::vector<std::unique_ptr<StepUnderWay>> spare;
+  std::vector<Record> records;  // Of the step that is being taken down.
   // When each device came to each communication of a step: by node, then device.
   std::vector<SimTime> comm_starts;
   std::optional<Error> failure;
+  std::vector<std::unique_ptr<Worker>> workers;  // Last: they look at the rest until they are gone.
 
   Impl(const Checkpoint& source, ModelSpec spec, ExecutorOptions wanted)
       : checkpoint(source), model(std::move(spec)), options(std::move(wanted)) {}
@@ -55,10 +73,11 @@ struct Executor::Impl {
     for (std::size_t rank = 1; rank <= num_others(); ++rank) options.ranks->send(rank, bytes);
   }
 
-  void hear_reports() {
-    reports.clear();
+  [[nodiscard]] std::vector<DeviceReport> hear_reports() const {
+    std::vector<DeviceReport> reports;
     for (std::size_t rank = 1; rank <= num_others(); ++rank)
       reports.push_back(unpack_report(options.ranks->receive(rank)));
+    return reports;
   }
 
   Status start_workers() {
@@ -81,23 +100,42 @@ struct Executor::Impl {
     return own;
   }
 
-  // One job on all devices of the plan: the others have been told. Waits for all.
-  Status on_all(const ValidPlan& plan, const Job& job) {
+  // One job on all devices of the plan: the others have been told.
+  void post(const ValidPlan& plan, Job job, Work& work) {
     const std::size_t count = std::min(workers.size(), plan->devices.size());
-    for (std::size_t i = 0; i < count; ++i) workers[i]->post(job);
-    for (std::size_t i = 0; i < count; ++i) workers[i]->wait_done();
+    work.settled = false;
+    work.numbers.clear();
+    work.results.resize(count);
     for (std::size_t i = 0; i < count; ++i) {
-      if (!workers[i]->failure().empty()) note_failure(0, workers[i]->failure());
+      work.results[i].failure.clear();
+      work.results[i].interrupted = false;
+      work.results[i].records.clear();
+      job.result = &work.results[i];
+      work.numbers.push_back(workers[i]->post(job));
     }
-    hear_reports();
-    for (std::size_t i = 0; i < reports.size(); ++i) {
-      if (!reports[i].failure.empty()) note_failure(i + 1, reports[i].failure);
-    }
-    if (failure) return tl::unexpected(*failure);
-    return {};
   }
 
+  // Waits for all devices. The other ranks answer in the order in which they were told.
+  void settle(Work& work) {
+    if (work.settled) return;
+    for (std::size_t i = 0; i < work.numbers.size(); ++i) workers[i]->wait_done(work.numbers[i]);
+    for (const JobResult& result : work.results) {
+      if (!result.failure.empty()) note_failure(0, result.failure);
+    }
+    work.reports = hear_reports();
+    for (std::size_t i = 0; i < work.reports.size(); ++i) {
+      if (!work.reports[i].failure.empty()) note_failure(i + 1, work.reports[i].failure);
+    }
+    work.settled = true;
+  }
+
+  void settle_steps() {
+    for (const auto& step : under_way) settle(step->work);
+  }
+
+  // The first one counts: what fails later fails because of it.
   void note_failure(std::size_t rank, const std::string& text) {
+    if (failure) return;
     failure = Error{ErrorKind::run_failed, text};
     if (options.ranks != nullptr) {
       failure->message =
@@ -119,11 +157,14 @@ struct Executor::Impl {
     CHECK(plan->activation_dtype == DType::f32, "CPU devices compute with f32 activations");
     KnownPlan& fresh =
         plans[&plan.plan()] = {.number = next_plan++, .prepared = prepare_values(plan)};
+    settle_steps();
+    if (failure) return tl::unexpected(*failure);
     if (num_others() > 0)
       tell(PrepareWord{.plan = fresh.number, .document = plan_document(plan.plan())});
-    const Status loaded =
-        on_all(plan, {.kind = Job::Kind::prepare, .plan = &plan, .prepared = &fresh.prepared});
-    if (!loaded) return tl::unexpected(loaded.error());
+    Work loading;
+    post(plan, {.kind = Job::Kind::prepare, .plan = &plan, .prepared = &fresh.prepared}, loading);
+    settle(loading);
+    if (failure) return tl::unexpected(*failure);
     return &fresh;
   }
 
@@ -142,28 +183,25 @@ struct Executor::Impl {
   }
 
   // All records of a step, by the clock of this process.
-  std::vector<Record> take_records() {
-    std::vector<Record> records;
-    for (const auto& worker : workers) {
-      std::ranges::move(worker->records(), std::back_inserter(records));
-      worker->records().clear();
-    }
-    for (std::size_t i = 0; i < reports.size(); ++i) {
+  void take_records(Work& work) {
+    records.clear();
+    for (JobResult& result : work.results)
+      std::ranges::move(result.records, std::back_inserter(records));
+    for (std::size_t i = 0; i < work.reports.size(); ++i) {
       const SimTime offset = options.ranks->clock(i + 1).offset;
-      for (Record& record : reports[i].records) {
+      for (Record& record : work.reports[i].records) {
         record.task.start += offset;
         record.task.ready += offset;
         record.task.end += offset;
         records.push_back(std::move(record));
       }
     }
-    return records;
   }
 
   // A partner's start is on this clock too; between hosts it may be off by the clocks' error, so it
   // is kept within the task.
-  void append_records(const Plan& plan, std::vector<Record> records,
-                      std::vector<TaskRecord>& tasks) {
+  void append_records(const Plan& plan, Work& work, std::vector<TaskRecord>& tasks) {
+    take_records(work);
     const auto start_of = [&](NodeId node, DeviceId device) -> SimTime& {
       return comm_starts[index_of(node) * options.devices.size() + index_of(device)];
     };
@@ -181,23 +219,17 @@ struct Executor::Impl {
     }
   }
 
-  [[nodiscard]] StepOutput collect_logits(const StepView& step) const {
-    StepOutput output;
-    output.logits.resize(step.input.lengths.size());
-    std::vector<std::size_t> read(reports.size(), 0);  // Of each report's logits.
-    for (const LogitsPart& part : logits_parts(step)) {
-      const std::size_t device = index_of(part.device);
-      if (device < workers.size()) {
-        const LocalValue& value = workers[device]->state().values[index_of(part.value)];
-        place_logits(step, part, value.parts[part.place].data(), output);
-        continue;
-      }
-      const std::size_t report = device - 1;
-      place_logits(step, part, reports[report].logits.data() + read[report], output);
-      read[report] +=
-          static_cast<std::size_t>(step.bound(part.value).buffers[part.buffer].elements);
-    }
-    return output;
+  StepUnderWay& add_step() {
+    if (spare.empty()) spare.push_back(std::make_unique<StepUnderWay>());
+    under_way.push_back(std::move(spare.back()));
+    spare.pop_back();
+    return *under_way.back();
+  }
+  // The first one.
+  void drop_step() {
+    under_way.front()->bound.reset();
+    spare.push_back(std::move(under_way.front()));
+    under_way.erase(under_way.begin());
   }
 };
 
@@ -225,40 +257,96 @@ Status Executor::prepare(const ValidPlan& plan) {
 
 Result<StepOutput> Executor::run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
                                  std::vector<TaskRecord>* tasks) {
-  if (impl_->failure) return tl::unexpected(*impl_->failure);
+  StepOutput output;
+  if (auto done = run(plan, input, step, tasks, output); !done) return tl::unexpected(done.error());
+  return output;
+}
+
+Status Executor::run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+                     std::vector<TaskRecord>* tasks, StepOutput& output) {
+  CHECK(impl_->under_way.empty(), "a step that is run is the only one");
+  if (auto begun = begin(plan, input, step, tasks != nullptr); !begun) return begun;
+  return end(tasks, output);
+}
+
+Status Executor::begin(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+                       bool record) {
+  Impl& impl = *impl_;
+  if (impl.failure) return tl::unexpected(*impl.failure);
   CHECK(input.lengths.size() == plan->limits.size() &&
             input.sequences.size() == input.lengths.size() &&
             input.tokens.size() == input.lengths.size() &&
             input.rope_lengths.size() == input.lengths.size(),
         "a step's input is as long as the plan's batch");
-  const auto known = impl_->known_plan(plan);
+  CHECK(impl.under_way.size() < kMostStepsUnderWay, "some steps end before others are begun");
+  const auto known = impl.known_plan(plan);
   if (!known) return tl::unexpected(known.error());
-  const bool record = tasks != nullptr && impl_->options.record_tasks;
-  impl_->tell_step(**known, input, step, record);
+  record = record && impl.options.record_tasks;
+  impl.tell_step(**known, input, step, record);
 
-  const BoundStep bound(plan, (*known)->prepared, impl_->model, input);
-  const Status done = impl_->on_all(plan, {.kind = Job::Kind::step,
-                                           .plan = &plan,
-                                           .prepared = &(*known)->prepared,
-                                           .step = &bound.view,
-                                           .step_index = step,
-                                           .record = record});
-  if (!done) return tl::unexpected(done.error());
-  if (record) impl_->append_records(plan.plan(), impl_->take_records(), *tasks);
-  return impl_->collect_logits(bound.view);
+  Impl::StepUnderWay& begun = impl.add_step();
+  begun.plan = &plan;
+  begun.input = input;
+  begun.bound.emplace(plan, (*known)->prepared, impl.model, begun.input);
+  make_room(begun.bound->view(), begun.output);
+  impl.post(plan,
+            {.kind = Job::Kind::step,
+             .plan = &plan,
+             .prepared = &(*known)->prepared,
+             .step = &begun.bound->view(),
+             .output = &begun.output,
+             .step_index = step,
+             .record = record},
+            begun.work);
+  return {};
+}
+
+Result<StepOutput> Executor::end(std::vector<TaskRecord>* tasks) {
+  StepOutput output;
+  if (auto ended = end(tasks, output); !ended) return tl::unexpected(ended.error());
+  return output;
+}
+
+Status Executor::end(std::vector<TaskRecord>* tasks, StepOutput& output) {
+  Impl& impl = *impl_;
+  CHECK(!impl.under_way.empty(), "a step that ends was begun");
+  Impl::StepUnderWay& step = *impl.under_way.front();
+  impl.settle(step.work);
+  if (impl.failure) {
+    impl.drop_step();
+    return tl::unexpected(*impl.failure);
+  }
+  if (tasks != nullptr && impl.options.record_tasks)
+    impl.append_records(step.plan->plan(), step.work, *tasks);
+  for (std::size_t i = 0; i < step.work.reports.size(); ++i) {
+    place_logits(step.bound->view(), static_cast<DeviceId>(i + 1),
+                 step.work.reports[i].logits.data(), step.output);
+  }
+  output.logits.swap(step.output.logits);
+  impl.drop_step();
+  return {};
+}
+
+void Executor::abandon() {
+  impl_->settle_steps();
+  while (!impl_->under_way.empty()) impl_->drop_step();
 }
 
 void Executor::release(SequenceId sequence) {
   impl_->tell(ReleaseWord{sequence});
-  for (const auto& worker : impl_->workers) worker->state().kv.release(sequence);
+  for (const auto& worker : impl_->workers)
+    worker->post({.kind = Job::Kind::release, .sequence = sequence});
 }
 
 std::vector<Executor::Held> Executor::held() const {
+  CHECK(impl_->under_way.empty(), "no step is under way");
   std::vector<Held> held;
-  for (const auto& worker : impl_->workers) held.push_back(worker->held());
+  for (const auto& worker : impl_->workers) {
+    worker->wait_all_done();
+    held.push_back(worker->held());
+  }
   impl_->tell(HeldWord{});
-  impl_->hear_reports();
-  for (const DeviceReport& report : impl_->reports) held.push_back(report.held);
+  for (const DeviceReport& report : impl_->hear_reports()) held.push_back(report.held);
   return held;
 }
 

@@ -7,6 +7,7 @@
 // holds device 0, sends plans and steps to the others, and gets back logits and records. They
 // follow it (exec/follower.h).
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -75,17 +76,36 @@ class Executor {
   // accepts destruction.
   Result<StepOutput> run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
                          std::vector<TaskRecord>* tasks);
+  // The same into the output of an earlier step, whose memory is used again.
+  Status run(const ValidPlan& plan, const StepInput& input, std::int32_t step,
+             std::vector<TaskRecord>* tasks, StepOutput& output);
 
-  // Forgets the sequence's KV cache on all devices.
+  // The same in two parts, so that devices that are done with a step can go on with the next one:
+  // each does the steps in the order in which they were begun, and they end in it. The plan and the
+  // tokens must stay where they are until the step has ended. At most kMostStepsUnderWay at a time;
+  // a sequence is in one of them only.
+  static constexpr std::size_t kMostStepsUnderWay = 8;
+  Status begin(const ValidPlan& plan, const StepInput& input, std::int32_t step, bool record);
+  Result<StepOutput> end(std::vector<TaskRecord>* tasks);
+  Status end(std::vector<TaskRecord>* tasks, StepOutput& output);
+  // Waits for the steps that have not ended, and forgets them.
+  void abandon();
+
+  // Forgets the sequence's KV cache on all devices, after the steps that have been begun.
   void release(SequenceId sequence);
 
-  // Bytes held now, by device.
+  // Bytes held now, by device. While no step is under way.
   struct Held {
     std::int64_t weights = 0;
     std::int64_t kv_cache = 0;
     std::int64_t buffers = 0;
   };
   [[nodiscard]] std::vector<Held> held() const;
+
+  // So long whoever waits for a step, or a worker for the next one, looks for it before it sleeps:
+  // waking costs some 60 us, which a longer step hardly notices. Between looks it yields, which
+  // leaves the core to whoever has work for it.
+  static constexpr std::chrono::microseconds kSpinTime{1000};
 
   // The clock of TaskRecords.
   [[nodiscard]] static SimTime now();

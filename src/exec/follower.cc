@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "exec/logits.h"
 #include "exec/rank_words.h"
 #include "exec/worker.h"
 
@@ -60,17 +59,16 @@ class Follower {
                        .rope_lengths = word.rope_lengths};
     const ValidPlan& plan = *known->second.plan;
     const BoundStep step(plan, known->second.prepared, model_, input);
-    run({.kind = Job::Kind::step,
-         .plan = &plan,
-         .prepared = &known->second.prepared,
-         .step = &step.view,
-         .step_index = word.step_index,
-         .record = word.record});
-    DeviceReport done;
-    done.records = std::exchange(worker_->records(), {});
-    if (failure_.empty() && takes_part(plan) && !worker_->interrupted())
-      done.logits = own_logits(step.view, worker_->state());
-    report(std::move(done));
+    JobResult result = run({.kind = Job::Kind::step,
+                            .plan = &plan,
+                            .prepared = &known->second.prepared,
+                            .step = &step.view(),
+                            .step_index = word.step_index,
+                            .record = word.record});
+    report({.failure = {},
+            .records = std::move(result.records),
+            .logits = std::move(result.logits),
+            .held = {}});
     return true;
   }
 
@@ -79,10 +77,11 @@ class Follower {
     return true;
   }
   bool operator()(const ReleaseWord& word) {
-    if (worker_ != nullptr) worker_->state().kv.release(word.sequence);
+    if (worker_ != nullptr) worker_->post({.kind = Job::Kind::release, .sequence = word.sequence});
     return true;
   }
   bool operator()(const HeldWord&) {
+    if (worker_ != nullptr) worker_->wait_all_done();
     report({});
     return true;
   }
@@ -98,11 +97,13 @@ class Follower {
   [[nodiscard]] bool takes_part(const ValidPlan& plan) const {
     return ranks_.rank() < plan->devices.size();
   }
-  void run(const Job& job) {
-    if (!takes_part(*job.plan)) return;
-    worker_->post(job);
-    worker_->wait_done();
-    if (!worker_->failure().empty()) fail(worker_->failure());
+  JobResult run(Job job) {
+    JobResult result;
+    if (!takes_part(*job.plan)) return result;
+    job.result = &result;
+    worker_->wait_done(worker_->post(job));
+    if (!result.failure.empty()) fail(result.failure);
+    return result;
   }
   void fail(std::string text) {
     if (failure_.empty()) failure_ = std::move(text);

@@ -42,17 +42,18 @@ void KvStrip::reserve(Interval positions) {
     reserve_block(block);
   }
   // Joins the new range with those that it touches.
-  std::vector<Interval> joined;
-  for (const Interval& range : held_) {
-    if (range.end < positions.begin || positions.end < range.begin) {
-      joined.push_back(range);
-    } else {
-      positions = {.begin = std::min(positions.begin, range.begin),
-                   .end = std::max(positions.end, range.end)};
-    }
+  const auto first = std::ranges::lower_bound(held_, positions.begin, {}, &Interval::end);
+  auto last = first;
+  for (; last != held_.end() && last->begin <= positions.end; ++last) {
+    positions = {.begin = std::min(positions.begin, last->begin),
+                 .end = std::max(positions.end, last->end)};
   }
-  joined.insert(std::ranges::lower_bound(joined, positions.begin, {}, &Interval::begin), positions);
-  held_ = std::move(joined);
+  if (first == last) {
+    held_.insert(first, positions);
+  } else {
+    *first = positions;
+    held_.erase(first + 1, last);
+  }
 }
 
 bool KvStrip::holds(Interval positions) const {

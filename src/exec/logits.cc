@@ -1,6 +1,7 @@
 #include "exec/logits.h"
 
 #include <algorithm>
+#include <span>
 
 namespace weir {
 namespace {
@@ -13,64 +14,82 @@ bool are_replicas(const BoundBuffer& a, const BoundBuffer& b) {
          });
 }
 
-void add_parts(const BoundLayout& bound, ValueId value, std::vector<LogitsPart>& parts) {
-  for (std::uint32_t buffer = 0; buffer < bound.buffers.size(); ++buffer) {
-    const auto before = std::span(bound.buffers).first(buffer);
-    const BoundBuffer& own = bound.buffers[buffer];
-    if (std::ranges::any_of(before, [&](const BoundBuffer& b) { return are_replicas(b, own); }))
-      continue;
-    const auto& places = bound.by_device[index_of(own.device)];
-    const auto place = std::ranges::find(places, buffer) - places.begin();
-    parts.push_back({.value = value,
-                     .buffer = buffer,
-                     .device = own.device,
-                     .place = static_cast<std::size_t>(place)});
+// Calls `visit` with each buffer of logits that nobody before has too, and its place among the
+// buffers that its device has of the value.
+template <class Visit>
+void for_each_part(const StepView& step, const Visit& visit) {
+  for (const ValueId value : step.logits) {
+    const BoundLayout& bound = step.bound(value);
+    for (std::uint32_t buffer = 0; buffer < bound.buffers.size(); ++buffer) {
+      const auto before = std::span(bound.buffers).first(buffer);
+      const BoundBuffer& own = bound.buffers[buffer];
+      if (std::ranges::any_of(before, [&](const BoundBuffer& b) { return are_replicas(b, own); }))
+        continue;
+      const auto& places = bound.by_device[index_of(own.device)];
+      visit(value, own,
+            static_cast<std::size_t>(std::ranges::find(places, buffer) - places.begin()));
+    }
+  }
+}
+
+std::int64_t first_wanted(const StepView& step, std::int64_t request) {
+  const std::int64_t q_len = step.input.lengths[static_cast<std::size_t>(request)].q_len;
+  return step.plan->logits == LogitsWanted::all ? 0 : q_len - 1;
+}
+
+void place(const StepView& step, const BoundBuffer& buffer, const float* data, StepOutput& output) {
+  for (const RowSpan& span : buffer.spans) {
+    auto& rows = output.logits[static_cast<std::size_t>(span.request)];
+    const std::int64_t first_row = span.token.begin - first_wanted(step, span.request);
+    for (std::int64_t row = 0; row < span.token.size(); ++row) {
+      const float* first = data + (span.first_row + row) * buffer.width();
+      std::copy_n(first, buffer.width(),
+                  rows.data() + (first_row + row) * step.plan->model.vocab_size + buffer.dim.begin);
+    }
   }
 }
 
 }  // namespace
 
-std::vector<LogitsPart> logits_parts(const StepView& step) {
-  const Plan& plan = step.plan.plan();
-  std::vector<bool> read(plan.values.size(), false);
-  for (const Node& node : plan.nodes) {
-    for (const ValueId input : node.inputs) read[index_of(input)] = true;
+void make_room(const StepView& step, StepOutput& output) {
+  output.logits.resize(step.input.lengths.size());
+  for (std::size_t request = 0; request < output.logits.size(); ++request) {
+    if (step.logits.empty() || step.input.lengths[request].q_len == 0)
+      output.logits[request].clear();
   }
-  std::vector<LogitsPart> parts;
-  for (std::size_t i = 0; i < plan.values.size(); ++i) {
-    if (plan.values[i].role != Role::logits || read[i]) continue;
-    const auto value = static_cast<ValueId>(i);
-    add_parts(step.bound(value), value, parts);
-  }
-  return parts;
+  for_each_part(step, [&](ValueId, const BoundBuffer& buffer, std::size_t) {
+    for (const RowSpan& span : buffer.spans) {
+      const auto request = static_cast<std::size_t>(span.request);
+      const std::int64_t rows =
+          step.input.lengths[request].q_len - first_wanted(step, span.request);
+      output.logits[request].resize(static_cast<std::size_t>(rows * step.plan->model.vocab_size));
+    }
+  });
+}
+
+void place_own_logits(const StepView& step, const DeviceState& device, StepOutput& output) {
+  for_each_part(step, [&](ValueId value, const BoundBuffer& buffer, std::size_t place_of) {
+    if (buffer.device != device.id) return;
+    place(step, buffer, device.values[index_of(value)].parts[place_of].data(), output);
+  });
 }
 
 std::vector<float> own_logits(const StepView& step, const DeviceState& device) {
   std::vector<float> logits;
-  for (const LogitsPart& part : logits_parts(step)) {
-    if (part.device != device.id) continue;
-    const float* const data = device.values[index_of(part.value)].parts[part.place].data();
-    logits.insert(logits.end(), data, data + step.bound(part.value).buffers[part.buffer].elements);
-  }
+  for_each_part(step, [&](ValueId value, const BoundBuffer& buffer, std::size_t place_of) {
+    if (buffer.device != device.id) return;
+    const float* const data = device.values[index_of(value)].parts[place_of].data();
+    logits.insert(logits.end(), data, data + buffer.elements);
+  });
   return logits;
 }
 
-void place_logits(const StepView& step, const LogitsPart& part, const float* data,
-                  StepOutput& output) {
-  const BoundBuffer& buffer = step.bound(part.value).buffers[part.buffer];
-  const std::int64_t vocab_size = step.plan->model.vocab_size;
-  for (const RowSpan& span : buffer.spans) {
-    const std::int64_t q_len = step.input.lengths[static_cast<std::size_t>(span.request)].q_len;
-    const std::int64_t first_wanted = step.plan->logits == LogitsWanted::all ? 0 : q_len - 1;
-    auto& rows = output.logits[static_cast<std::size_t>(span.request)];
-    rows.resize(static_cast<std::size_t>((q_len - first_wanted) * vocab_size));
-    for (std::int64_t row = 0; row < span.token.size(); ++row) {
-      const float* first = data + (span.first_row + row) * buffer.width();
-      std::copy_n(
-          first, buffer.width(),
-          rows.data() + (span.token.begin + row - first_wanted) * vocab_size + buffer.dim.begin);
-    }
-  }
+void place_logits(const StepView& step, DeviceId device, const float* data, StepOutput& output) {
+  for_each_part(step, [&](ValueId, const BoundBuffer& buffer, std::size_t) {
+    if (buffer.device != device) return;
+    place(step, buffer, data, output);
+    data += buffer.elements;
+  });
 }
 
 }  // namespace weir

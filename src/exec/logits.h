@@ -1,7 +1,7 @@
 #pragma once
-// Getting a step's logits off its devices: which buffers hold them, and where their rows belong.
+// Getting a step's logits off its devices. Each device has some rows, or some columns of them; of
+// replicas, only the first one counts.
 
-#include <cstdint>
 #include <vector>
 
 #include "exec/device_state.h"
@@ -9,22 +9,16 @@
 
 namespace weir {
 
-// A buffer of a device with logits that nobody else has handed over yet.
-struct LogitsPart {
-  ValueId value{};
-  std::uint32_t buffer = 0;  // Of the value's BoundLayout.
-  DeviceId device{};
-  std::size_t place = 0;  // Among the device's buffers of the value.
-};
+// Room for all logits of the step, which its devices may then fill side by side. What an output of
+// an earlier step holds is used again.
+void make_room(const StepView& step, StepOutput& output);
 
-// The same on all devices and in the same order. Of replicas, the first one.
-[[nodiscard]] std::vector<LogitsPart> logits_parts(const StepView& step);
+// Puts the device's own into the step's output.
+void place_own_logits(const StepView& step, const DeviceState& device, StepOutput& output);
 
-// What the device has of them, one part after the other, as `place_logits` reads it.
+// The same for a device elsewhere: what it has, one buffer after the other,
 [[nodiscard]] std::vector<float> own_logits(const StepView& step, const DeviceState& device);
-
-// Puts the rows of a part into a step's output, whose logits are one vector per request.
-void place_logits(const StepView& step, const LogitsPart& part, const float* data,
-                  StepOutput& output);
+// and where that belongs.
+void place_logits(const StepView& step, DeviceId device, const float* data, StepOutput& output);
 
 }  // namespace weir

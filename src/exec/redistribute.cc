@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "base/check.h"
 #include "exec/kv_view.h"
+#include "exec/prepared_plan.h"
 #include "layout/redistribute.h"
 
 namespace weir {
@@ -39,6 +42,7 @@ Region dense(float* data, const ResolvedBox& box, bool with_lse) {
 
 // Where `box` lies in a buffer. `first_token`: what box.token counts minus what the buffer's rows
 // count (past positions).
+// NOLINTNEXTLINE(readability-non-const-parameter): the region is written to.
 Region region_of(const BoundBuffer& buffer, float* data, float* lse, const ResolvedBox& box,
                  std::int64_t first_token) {
   const std::int64_t row = buffer.row_of(box.request, box.token.begin - first_token);
@@ -162,9 +166,9 @@ class Parts {
       unpack_kv(transfer, from);
       return;
     }
-    // Regions are read-only on this side; one type serves both.
-    fold(transfer, dense(const_cast<float*>(from), transfer.box,
-                         partial_attention()));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): only read; one type for both sides.
+    auto* const unwritten = const_cast<float*>(from);
+    fold(transfer, dense(unwritten, transfer.box, partial_attention()));
   }
 
   void copy_within(const Transfer& transfer) {
@@ -330,10 +334,10 @@ const float* floats_of(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-void copy_local(const StepView& step, DeviceState& device, const Node& node) {
+void copy_local(const StepView& step, DeviceState& device, const Node& node,
+                std::span<const Transfer> transfers) {
   Parts parts(step, device, node);
-  const auto id = static_cast<NodeId>(&node - step.plan->nodes.data());
-  for (const Transfer& transfer : transfers_of(step.plan.plan(), id, step.input.lengths)) {
+  for (const Transfer& transfer : transfers) {
     if (transfer.to == device.id) parts.copy_within(transfer);
   }
 }
@@ -351,15 +355,23 @@ std::vector<DeviceId> all_reduce_members(const Plan& plan, NodeId id, DeviceId d
 
 CommTask::CommTask(const StepView& step, DeviceState& device, NodeId node,
                    std::span<const DeviceId> members, std::uint64_t tag)
-    : step_(step), plan_(step.plan.plan()), device_(device), node_(plan_.at(node)), tag_(tag) {
+    : step_(step),
+      plan_(step.plan.plan()),
+      device_(device),
+      node_(plan_.at(node)),
+      tag_(tag),
+      memory_(device.comm_memory) {
   all_reduce_.members = members;
+  memory_.clear();
 }
 
-void CommTask::begin() {
+void CommTask::begin(TaskFacts& facts) {
   if (node_.kind != OpKind::kv_copy) device_.allocate(step_, node_.outputs[0]);
   if (is_all_reduce()) {
     begin_all_reduce();
   } else {
+    const auto id = static_cast<NodeId>(&node_ - plan_.nodes.data());
+    transfers_ = task_transfers(step_, device_.id, id, facts);
     begin_transfers();
   }
   note_partners();
@@ -367,50 +379,70 @@ void CommTask::begin() {
 }
 
 void CommTask::note_partners() {
-  partners_.reserve(outgoing_.size() + incoming_.size());
-  for (const OutgoingMessage& message : outgoing_) partners_.push_back(message.to);
-  for (const IncomingMessage& message : incoming_) partners_.push_back(message.from);
-  std::ranges::sort(partners_);
-  partners_.erase(std::unique(partners_.begin(), partners_.end()), partners_.end());
+  std::vector<DeviceId>& partners = memory_.partners;
+  for (const OutgoingMessage& message : memory_.outgoing) partners.push_back(message.to);
+  for (const IncomingMessage& message : memory_.incoming) partners.push_back(message.from);
+  std::ranges::sort(partners);
+  partners.erase(std::unique(partners.begin(), partners.end()), partners.end());
 }
 
 void CommTask::start_exchange() {
-  device_.communicator->start(tag_, outgoing_, incoming_);
+  device_.communicator->start(tag_, memory_.outgoing, memory_.incoming);
   phase_ = Phase::reading;
 }
 
 void CommTask::begin_transfers() {
-  const auto id = static_cast<NodeId>(&node_ - plan_.nodes.data());
-  for (const Transfer& transfer : transfers_of(plan_, id, step_.input.lengths)) {
-    if (transfer.from == device_.id || transfer.to == device_.id) transfers_.push_back(transfer);
-  }
+  offer_transfers();
+  await_transfers();
+}
+
+// A message to each device that gets something, with its transfers in their order.
+void CommTask::offer_transfers() {
   Parts parts(step_, device_, node_);
-  std::map<DeviceId, std::vector<const Transfer*>> to;
-  std::map<DeviceId, std::int64_t> from;
+  auto& sent = memory_.by_peer;
   for (const Transfer& transfer : transfers_) {
-    if (transfer.from == transfer.to) continue;
-    if (transfer.from == device_.id) to[transfer.to].push_back(&transfer);
-    if (transfer.to == device_.id) from[transfer.from] += parts.floats_of(transfer);
+    if (transfer.from == device_.id && transfer.to != device_.id) sent.push_back(&transfer);
   }
-  for (const auto& [peer, list] : to) {
+  std::ranges::sort(sent, {}, [](const Transfer* t) { return std::pair(t->to, t); });
+  for (auto first = sent.begin(); first != sent.end();) {
+    const DeviceId peer = (*first)->to;
+    const auto last =
+        std::find_if(first, sent.end(), [peer](const Transfer* t) { return t->to != peer; });
+    const std::span<const Transfer*> list(first, last);
+    first = last;
     if (list.size() == 1) {
       if (const float* data = parts.in_place(*list.front())) {
-        outgoing_.push_back({.to = peer, .bytes = bytes_of(data, parts.floats_of(*list.front()))});
+        const std::int64_t floats = parts.floats_of(*list.front());
+        memory_.outgoing.push_back({.to = peer, .bytes = bytes_of(data, floats)});
         continue;
       }
     }
     std::int64_t floats = 0;
     for (const Transfer* transfer : list) floats += parts.floats_of(*transfer);
-    PooledBuffer& packed = packed_.emplace_back(device_.pool.take(floats));
-    outgoing_.push_back({.to = peer, .bytes = bytes_of(packed.data(), floats)});
+    PooledBuffer& packed = memory_.packed.emplace_back(device_.pool.take(floats));
+    memory_.outgoing.push_back({.to = peer, .bytes = bytes_of(packed.data(), floats)});
     float* out = packed.data();
     for (const Transfer* transfer : list) {
       parts.pack(*transfer, out);
       out += parts.floats_of(*transfer);
     }
   }
-  for (const auto& [peer, floats] : from) {
-    incoming_.push_back({.from = peer, .size = static_cast<std::size_t>(floats) * sizeof(float)});
+}
+
+// A message from each device that gives something, ascending.
+void CommTask::await_transfers() {
+  const Parts parts(step_, device_, node_);
+  auto& received = memory_.by_peer;
+  received.clear();
+  for (const Transfer& transfer : transfers_) {
+    if (transfer.to == device_.id && transfer.from != device_.id) received.push_back(&transfer);
+  }
+  std::ranges::sort(received, {}, [](const Transfer* t) { return std::pair(t->from, t); });
+  for (const Transfer* transfer : received) {
+    if (memory_.incoming.empty() || memory_.incoming.back().from != transfer->from)
+      memory_.incoming.push_back({.from = transfer->from, .size = 0});
+    memory_.incoming.back().size +=
+        static_cast<std::size_t>(parts.floats_of(*transfer)) * sizeof(float);
   }
 }
 
@@ -420,8 +452,6 @@ void CommTask::begin_all_reduce() {
   const BoundLayout& bound = step_.bound(node_.inputs[0]);
   const std::int64_t elements =
       bound.buffers[bound.by_device[index_of(device_.id)].front()].elements;
-  outgoing_.reserve(members.size() - 1);
-  incoming_.reserve(members.size() - 1);
   all_reduce_ = {
       .members = members,
       .rank = static_cast<std::size_t>(rank),
@@ -436,16 +466,17 @@ void CommTask::begin_all_reduce() {
     const Interval theirs =
         all_reduce_.one_shot ? whole : even_part(elements, static_cast<std::int64_t>(i), n);
     const Interval mine = all_reduce_.one_shot ? whole : even_part(elements, rank, n);
-    outgoing_.push_back({.to = members[i], .bytes = bytes_of(input + theirs.begin, theirs.size())});
-    incoming_.push_back(
+    memory_.outgoing.push_back(
+        {.to = members[i], .bytes = bytes_of(input + theirs.begin, theirs.size())});
+    memory_.incoming.push_back(
         {.from = members[i], .size = static_cast<std::size_t>(mine.size()) * sizeof(float)});
   }
 }
 
 void CommTask::begin_hand_round() {
   all_reduce_.handing_round = true;
-  outgoing_.clear();
-  incoming_.clear();
+  memory_.outgoing.clear();
+  memory_.incoming.clear();
   const auto n = static_cast<std::int64_t>(all_reduce_.members.size());
   const float* output = device_.values[index_of(node_.outputs[0])].parts.front().data();
   const Interval mine =
@@ -453,10 +484,10 @@ void CommTask::begin_hand_round() {
   for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
     if (i == all_reduce_.rank) continue;
     const Interval theirs = even_part(all_reduce_.elements, static_cast<std::int64_t>(i), n);
-    outgoing_.push_back(
+    memory_.outgoing.push_back(
         {.to = all_reduce_.members[i], .bytes = bytes_of(output + mine.begin, mine.size())});
-    incoming_.push_back({.from = all_reduce_.members[i],
-                         .size = static_cast<std::size_t>(theirs.size()) * sizeof(float)});
+    memory_.incoming.push_back({.from = all_reduce_.members[i],
+                                .size = static_cast<std::size_t>(theirs.size()) * sizeof(float)});
   }
   start_exchange();
 }
@@ -472,7 +503,7 @@ bool CommTask::progress() {
     if (is_all_reduce() && !all_reduce_.one_shot && !all_reduce_.handing_round) {
       begin_hand_round();
     } else {
-      packed_.clear();
+      memory_.packed.clear();
       phase_ = Phase::over;
     }
     return true;
@@ -481,7 +512,7 @@ bool CommTask::progress() {
 }
 
 void CommTask::consume() {
-  for (const IncomingMessage& message : incoming_)
+  for (const IncomingMessage& message : memory_.incoming)
     received_bytes_ += static_cast<std::int64_t>(message.size);
   if (is_all_reduce()) {
     consume_all_reduce();
@@ -512,8 +543,7 @@ void CommTask::consume_all_reduce() {
           ? Interval{.begin = 0, .end = all_reduce_.elements}
           : even_part(all_reduce_.elements, static_cast<std::int64_t>(all_reduce_.rank), n);
   // In the order of ranks, so that all members add the same way.
-  std::vector<const float*> terms;
-  terms.reserve(all_reduce_.members.size());
+  std::vector<const float*>& terms = memory_.sources;
   for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
     terms.push_back(i == all_reduce_.rank ? input + part.begin : message_of(i));
   }
@@ -524,9 +554,9 @@ void CommTask::consume_all_reduce() {
 void CommTask::consume_transfers() {
   Parts parts(step_, device_, node_);
   parts.clear_targets();
-  std::map<DeviceId, const float*> cursors;
-  for (std::size_t i = 0; i < incoming_.size(); ++i) {
-    cursors[incoming_[i].from] = floats_of(device_.communicator->message(i));
+  std::vector<const float*>& cursors = memory_.sources;
+  for (std::size_t i = 0; i < memory_.incoming.size(); ++i) {
+    cursors.push_back(floats_of(device_.communicator->message(i)));
   }
   for (const Transfer& transfer : transfers_) {
     if (transfer.to != device_.id) continue;
@@ -534,7 +564,9 @@ void CommTask::consume_transfers() {
       parts.copy_within(transfer);
       continue;
     }
-    const float*& cursor = cursors[transfer.from];
+    const auto message =
+        std::ranges::lower_bound(memory_.incoming, transfer.from, {}, &IncomingMessage::from);
+    const float*& cursor = cursors[static_cast<std::size_t>(message - memory_.incoming.begin())];
     parts.unpack(transfer, cursor);
     cursor += parts.floats_of(transfer);
   }

@@ -12,8 +12,9 @@
 
 namespace weir {
 
-// Transfers inside the device, for nodes whose outputs are allocated (slice).
-void copy_local(const StepView& step, DeviceState& device, const Node& node);
+// The transfers inside the device, for nodes whose outputs are allocated (slice).
+void copy_local(const StepView& step, DeviceState& device, const Node& node,
+                std::span<const Transfer> transfers);
 
 // Those with which the device reduces partial sums in this node; empty where the node is something
 // else. Follows from the plan alone.
@@ -29,14 +30,14 @@ class CommTask {
   CommTask(const StepView& step, DeviceState& device, NodeId node,
            std::span<const DeviceId> members, std::uint64_t tag);
 
-  // Allocates the outputs and offers what this device has to give. Throws std::bad_alloc when
-  // memory runs out.
-  void begin();
+  // Allocates the outputs and offers what this device has to give. `facts` are the task's and must
+  // outlive it. Throws std::bad_alloc when memory runs out.
+  void begin(TaskFacts& facts);
   // Goes as far as it can; true if anything happened.
   bool progress();
   [[nodiscard]] bool over() const { return phase_ == Phase::over; }
   // The devices that this one exchanges data with, itself not among them. After begin().
-  [[nodiscard]] const std::vector<DeviceId>& partners() const { return partners_; }
+  [[nodiscard]] const std::vector<DeviceId>& partners() const { return memory_.partners; }
   [[nodiscard]] std::int64_t received_bytes() const { return received_bytes_; }
 
  private:
@@ -52,6 +53,8 @@ class CommTask {
   };
 
   void begin_transfers();
+  void offer_transfers();
+  void await_transfers();
   void begin_all_reduce();
   void begin_hand_round();
   void consume();
@@ -67,13 +70,10 @@ class CommTask {
   const Node& node_;
   std::uint64_t tag_;
   Phase phase_ = Phase::reading;
-  std::vector<DeviceId> partners_;  // Ascending.
   std::int64_t received_bytes_ = 0;
-  AllReduce all_reduce_;             // Without members it is none.
-  std::vector<Transfer> transfers_;  // To or from this device.
-  std::vector<PooledBuffer> packed_;
-  std::vector<OutgoingMessage> outgoing_;
-  std::vector<IncomingMessage> incoming_;
+  AllReduce all_reduce_;                 // Without members it is none.
+  std::span<const Transfer> transfers_;  // To or from this device.
+  CommMemory& memory_;                   // The device's, and this task's while it lasts.
 };
 
 }  // namespace weir

@@ -9,21 +9,17 @@
 #include <fmt/format.h>
 
 #include "exec/compute.h"
+#include "exec/logits.h"
 #include "exec/redistribute.h"
-#include "plan/work.h"
 
 namespace weir {
 namespace {
 
-// Waking a blocked thread costs some 40 us, as long as a small decode step takes. Spinning for as
-// long before blocking costs at most twice what the best choice in hindsight would have (Karlin et
-// al., SODA 1990); yielding meanwhile leaves the core to whoever has work for it.
-constexpr std::chrono::microseconds kSpinTime{50};
 constexpr int kLooksPerYield = 64;
 
 // Returns once `word` differs from `old`.
 void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  const auto deadline = std::chrono::steady_clock::now() + Executor::kSpinTime;
   do {
     for (int look = 0; look < kLooksPerYield; ++look) {
       if (word.load(std::memory_order_acquire) != old) return;
@@ -31,6 +27,19 @@ void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old)
     std::this_thread::yield();
   } while (std::chrono::steady_clock::now() < deadline);
   word.wait(old, std::memory_order_acquire);
+}
+
+void load_slice(OpKind kind, const WeightSlice& slice, Team& team, DeviceWeights& weights,
+                BufferWeights& loaded) {
+  // A matrix of one row comes before its bias.
+  const bool is_matrix = slice.rows() != 1 || loaded.matrix == nullptr;
+  if (kind == OpKind::embed) {
+    loaded.table = weights.table(slice);
+  } else if (class_of(kind) == OpClass::linear && is_matrix) {
+    loaded.matrix = &weights.matrix(team, slice);
+  } else {
+    loaded.vector = weights.vector(slice);
+  }
 }
 
 // Loads the weights of every compute task of the device, in queue order.
@@ -48,18 +57,8 @@ std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& t
         if (piece.device != device || std::ranges::find(seen, piece.box) != seen.end()) continue;
         seen.push_back(piece.box);
         BufferWeights& loaded = buffers.emplace_back();
-        for (const WeightSlice& slice : weight_slices(plan, node, output, piece)) {
-          if (node.kind == OpKind::embed) {
-            loaded.table = weights.table(slice);
-          } else if (class_of(node.kind) == OpClass::linear && slice.rows() != 1) {
-            loaded.matrix = &weights.matrix(team, slice);
-          } else if (class_of(node.kind) == OpClass::linear && loaded.matrix == nullptr) {
-            loaded.matrix =
-                &weights.matrix(team, slice);  // A matrix of one row comes before its bias.
-          } else {
-            loaded.vector = weights.vector(slice);
-          }
-        }
+        for (const WeightSlice& slice : weight_slices(plan, node, output, piece))
+          load_slice(node.kind, slice, team, weights, loaded);
       }
     }
   }
@@ -78,15 +77,22 @@ Worker::Worker(DeviceId id, const ExecDevice& device, std::unique_ptr<Communicat
 
 Worker::~Worker() { post({.kind = Job::Kind::stop}); }
 
-void Worker::post(const Job& job) {
-  job_ = job;
-  posted_.fetch_add(1, std::memory_order_release);
+std::uint32_t Worker::post(const Job& job) {
+  const std::uint32_t number = posted_.load(std::memory_order_relaxed);
+  wait_done(number + 1 - kMostJobs);
+  jobs_[number % kMostJobs] = job;
+  posted_.store(number + 1, std::memory_order_release);
   posted_.notify_one();
+  return number + 1;
 }
 
-void Worker::wait_done() {
-  const std::uint32_t posted = posted_.load(std::memory_order_relaxed);
-  if (done_.load(std::memory_order_acquire) != posted) wait_while_equal(done_, posted - 1);
+void Worker::wait_done(std::uint32_t number) {
+  for (;;) {
+    const std::uint32_t done = done_.load(std::memory_order_acquire);
+    // Numbers come round again: what lies behind is as near as that.
+    if (static_cast<std::int32_t>(done - number) >= 0) return;
+    wait_while_equal(done_, done);
+  }
 }
 
 Executor::Held Worker::held() const {
@@ -100,29 +106,33 @@ void Worker::main() {
   state_.team = &team;
   for (std::uint32_t seen = 0;;) {
     wait_while_equal(posted_, seen);
+    const Job& job = jobs_[seen % kMostJobs];
+    const bool stop = job.kind == Job::Kind::stop;
+    run(job);
     ++seen;
-    const Job job = job_;
-    if (job.kind != Job::Kind::stop)
-      guarded([&] { job.kind == Job::Kind::prepare ? prepare(job) : walk(job); });
     done_.store(seen, std::memory_order_release);
     done_.notify_one();
-    if (job.kind == Job::Kind::stop) return;
+    if (stop) return;
   }
 }
 
-template <class Body>
-void Worker::guarded(Body body) {
+void Worker::run(const Job& job) {
+  if (job.kind == Job::Kind::stop) return;
+  if (job.kind == Job::Kind::release) {
+    state_.kv.release(job.sequence);
+    return;
+  }
   try {
-    body();
+    job.kind == Job::Kind::prepare ? prepare(job) : walk(job);
   } catch (const std::bad_alloc&) {
-    fail(fmt::format("device {}: out of memory", index_of(state_.id)));
+    fail(*job.result, fmt::format("device {}: out of memory", index_of(state_.id)));
   } catch (const std::exception& error) {
-    fail(fmt::format("device {}: {}", index_of(state_.id), error.what()));
+    fail(*job.result, fmt::format("device {}: {}", index_of(state_.id), error.what()));
   }
 }
 
-void Worker::fail(std::string text) {
-  failure_ = std::move(text);
+void Worker::fail(JobResult& result, std::string text) {
+  result.failure = std::move(text);
   communicator_->abort();
 }
 
@@ -138,9 +148,11 @@ void Worker::prepare(const Job& job) {
 // behind them; a device that can do neither sleeps until something arrives.
 void Worker::walk(const Job& job) {
   const StepView& step = *job.step;
+  JobResult& result = *job.result;
   const Plan& plan = step.plan.plan();
   const PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
   const PlanDevice& queues = plan.devices[index_of(state_.id)];
+  DeviceFacts& facts = step.facts[index_of(state_.id)];
   begin_step(plan, prepared);
   std::size_t next_compute = 0;
   std::size_t next_comm = 0;
@@ -150,8 +162,8 @@ void Worker::walk(const Job& job) {
     // Before anything is looked at, so that no change after the look is slept through.
     const std::uint32_t seen = communicator_->events();
     if (communicator_->aborted()) {
-      interrupted_ = true;
-      break;
+      result.interrupted = true;
+      return;
     }
     bool moved = false;
     if (!comm && next_comm < queues.comm.size() && is_ready(step, queues.comm[next_comm])) {
@@ -159,7 +171,7 @@ void Worker::walk(const Job& job) {
       if (job.record) comm_record = open_record(plan, id, job.step_index);
       comm.emplace(step, state_, id, prepared.all_reduce_members[next_comm],
                    (static_cast<std::uint64_t>(job.step_index) << 32) | index_of(id));
-      comm->begin();
+      comm->begin(facts.comm[next_comm]);
       moved = true;
     }
     if (comm) {
@@ -167,7 +179,7 @@ void Worker::walk(const Job& job) {
       if (comm->over()) {
         if (job.record) {
           comm_record.bytes = comm->received_bytes();
-          close_record(comm_record, comm->partners());
+          close_record(comm_record, result, comm->partners());
         }
         comm.reset();
         complete(plan, queues.comm[next_comm]);
@@ -179,18 +191,23 @@ void Worker::walk(const Job& job) {
       const NodeId id = queues.compute[next_compute];
       TaskRecord record;
       if (job.record) record = open_record(plan, id, job.step_index);
-      run_compute(step, state_, plan.at(id), prepared.weights[next_compute]);
+      run_compute(step, state_, id, prepared.weights[next_compute], facts.compute[next_compute]);
       if (job.record) {
-        const Work work = work_of(plan, plan.at(id), state_.id, step.input.lengths);
+        const Work work = task_work(step, state_.id, id, facts.compute[next_compute]);
         record.flops = work.flops;
         record.bytes = work.bytes();
-        close_record(record);
+        close_record(record, result);
       }
       complete(plan, id);
       ++next_compute;
       moved = true;
     }
     if (!moved) communicator_->wait(seen);
+  }
+  if (job.output != nullptr) {
+    place_own_logits(step, state_, *job.output);
+  } else {
+    result.logits = own_logits(step, state_);
   }
 }
 
@@ -238,9 +255,9 @@ TaskRecord Worker::open_record(const Plan& plan, NodeId id, std::int32_t step) c
           .end = now};
 }
 
-void Worker::close_record(TaskRecord& record, std::vector<DeviceId> partners) {
+void Worker::close_record(TaskRecord& record, JobResult& result, std::vector<DeviceId> partners) {
   record.end = Executor::now();
-  records_.push_back({.task = record, .partners = std::move(partners)});
+  result.records.push_back({.task = record, .partners = std::move(partners)});
 }
 
 }  // namespace weir

@@ -1,7 +1,9 @@
 #pragma once
-// One device: its cores, what it holds, and the thread that walks its queues. The thread does one
-// job at a time; whoever posted it may look at what it left when it is done.
+// One device: its cores, what it holds, and the thread that walks its queues. The thread does jobs
+// one at a time, in the order in which they were posted; what one leaves behind belongs to whoever
+// posted it once it is done.
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -21,20 +23,31 @@
 
 namespace weir {
 
-// What a worker is to do next.
-struct Job {
-  enum class Kind { prepare, step, stop } kind = Kind::stop;
-  const ValidPlan* plan = nullptr;
-  PreparedPlan* prepared = nullptr;
-  const StepView* step = nullptr;
-  std::int32_t step_index = 0;
-  bool record = false;
-};
-
 // A task as its device saw it. When partners came is known when all devices are done.
 struct Record {
   TaskRecord task;
   std::vector<DeviceId> partners;  // Of a communication.
+};
+
+// What a job leaves behind.
+struct JobResult {
+  std::string failure;          // Empty while all goes well, and where another device has failed.
+  bool interrupted = false;     // A step ended early because some device has failed.
+  std::vector<Record> records;  // Of a step that was to be recorded.
+  std::vector<float> logits;    // See own_logits; only of steps without an output.
+};
+
+// What a worker is to do next. All that is pointed to stays there until the job is done.
+struct Job {
+  enum class Kind { prepare, step, release, stop } kind = Kind::stop;
+  const ValidPlan* plan = nullptr;
+  PreparedPlan* prepared = nullptr;
+  const StepView* step = nullptr;
+  StepOutput* output = nullptr;  // Where the device puts its logits; has room for them.
+  JobResult* result = nullptr;   // Not of `release` and `stop`.
+  SequenceId sequence{};         // Of `release`.
+  std::int32_t step_index = 0;
+  bool record = false;
 };
 
 class Worker {
@@ -46,43 +59,37 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  void post(const Job& job);  // Only when the last job is done.
-  void wait_done();
+  // Returns the job's number. Waits where there are kMostJobs that are not done.
+  static constexpr std::uint32_t kMostJobs = 16;
+  std::uint32_t post(const Job& job);
+  void wait_done(std::uint32_t number);
+  void wait_all_done() { wait_done(posted_.load(std::memory_order_relaxed)); }
 
-  // The following only while no job runs.
-  [[nodiscard]] DeviceId id() const { return state_.id; }
-  // Empty while all goes well, and where another device has failed.
-  [[nodiscard]] const std::string& failure() const { return failure_; }
-  // Whether the last step ended early because some device has failed.
-  [[nodiscard]] bool interrupted() const { return interrupted_; }
-  [[nodiscard]] DeviceState& state() { return state_; }
-  [[nodiscard]] const DeviceState& state() const { return state_; }
-  [[nodiscard]] std::vector<Record>& records() { return records_; }
+  // Only while no job runs.
   [[nodiscard]] Executor::Held held() const;
 
  private:
   void main();
-  template <class Body>
-  void guarded(Body body);
-  void fail(std::string text);
+  void run(const Job& job);
+  void fail(JobResult& result, std::string text);
   void prepare(const Job& job);
   void walk(const Job& job);
   void begin_step(const Plan& plan, const PreparedDevice& prepared);
   [[nodiscard]] bool is_ready(const StepView& step, NodeId id) const;
   void complete(const Plan& plan, NodeId id);
   [[nodiscard]] TaskRecord open_record(const Plan& plan, NodeId id, std::int32_t step) const;
-  void close_record(TaskRecord& record, std::vector<DeviceId> partners = {});
+  static void close_record(TaskRecord& record, JobResult& result,
+                           std::vector<DeviceId> partners = {});
 
   std::vector<int> cores_;
   std::unique_ptr<Communicator> communicator_;
   DeviceWeights weights_;
   DeviceState state_;
-  std::vector<Record> records_;
-  std::string failure_;
-  bool interrupted_ = false;
 
   static constexpr std::size_t kCacheLine = 64;
-  Job job_;  // The poster's until `posted_` grows, the worker's until `done_` has caught up.
+  // Job n is at n % kMostJobs: the poster's until `posted_` is n + 1, the worker's until `done_`
+  // is.
+  std::array<Job, kMostJobs> jobs_;
   alignas(kCacheLine) std::atomic<std::uint32_t> posted_{0};
   alignas(kCacheLine) std::atomic<std::uint32_t> done_{0};
   std::jthread thread_;  // Last: starts when everything else is there.

@@ -236,41 +236,64 @@ HWY_INLINE void softmax_run(KeyRange seen, std::int64_t count, float* scores, fl
   hn::Store(total, d, sums);
 }
 
+// acc += the weighted values of one key: its weights from `weight` on, kRunKeys apart.
+template <int vectors, int rows, class T>
+HWY_INLINE void add_key(const T* value, const float* weight, VecF (&acc)[rows][vectors]) {
+  const DF d;
+  VecF values[vectors];
+  HWY_UNROLL(8)
+  for (int v = 0; v < vectors; ++v) values[v] = load_wide(d, value + v * kLanes);
+  HWY_UNROLL(8)
+  for (int r = 0; r < rows; ++r) {
+    const VecF w = hn::Set(d, weight[r * kRunKeys]);
+    HWY_UNROLL(8)
+    for (int v = 0; v < vectors; ++v) acc[r][v] = hn::MulAdd(w, values[v], acc[r][v]);
+  }
+}
+
 // Adds dimensions [dim, dim + vectors * kLanes) of the weighted values.
 template <int vectors, int rows, class T>
 HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const StreamRows& state,
                                std::int64_t row) {
   const DF d;
-  VecF acc[rows][vectors];
+  // As many keys at once, each with sums of its own, as it takes to keep eight multiply-adds in
+  // flight (see tile_product).
+  constexpr int kSets = std::clamp(8 / (rows * vectors), 1, 4);
+  VecF acc[kSets][rows][vectors];
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
     const VecF correction = hn::Set(d, state.correction[row + r]);
     HWY_UNROLL(8)
     for (int v = 0; v < vectors; ++v) {
       const float* const out = state.out + (row + r) * state.value_dim + dim + v * kLanes;
-      acc[r][v] = hn::Mul(hn::LoadU(d, out), correction);
+      acc[0][r][v] = hn::Mul(hn::LoadU(d, out), correction);
+      HWY_UNROLL(8)
+      for (int set = 1; set < kSets; ++set) acc[set][r][v] = hn::Zero(d);
     }
   }
   const float* weight = state.scores + row * kRunKeys;
   const T* value = run.at + dim;
-  for (std::int64_t j = 0; j < run.count; ++j, value += run.stride, ++weight) {
-    run.next.prefetch(j);
-    VecF values[vectors];
+  std::int64_t j = 0;
+  for (; j + kSets <= run.count; j += kSets) {
     HWY_UNROLL(8)
-    for (int v = 0; v < vectors; ++v) values[v] = load_wide(d, value + v * kLanes);
-    HWY_UNROLL(8)
-    for (int r = 0; r < rows; ++r) {
-      const VecF w = hn::Set(d, weight[r * kRunKeys]);
-      HWY_UNROLL(8)
-      for (int v = 0; v < vectors; ++v) acc[r][v] = hn::MulAdd(w, values[v], acc[r][v]);
+    for (int set = 0; set < kSets; ++set, value += run.stride, ++weight) {
+      run.next.prefetch(j + set);
+      add_key<vectors, rows>(value, weight, acc[set]);
     }
+  }
+  for (; j < run.count; ++j, value += run.stride, ++weight) {
+    run.next.prefetch(j);
+    add_key<vectors, rows>(value, weight, acc[0]);
   }
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
     HWY_UNROLL(8)
     for (int v = 0; v < vectors; ++v) {
+      VecF sum = acc[0][r][v];
+      HWY_UNROLL(8)
+      for (int set = 1; set < kSets; ++set) sum = hn::Add(sum, acc[set][r][v]);
       float* const out = state.out + (row + r) * state.value_dim + dim + v * kLanes;
-      hn::StoreU(acc[r][v], d, out);
+      hn::StoreU(sum, d, out);
     }
   }
 }
@@ -285,6 +308,10 @@ HWY_NOINLINE void add_run(Run<T> run, const StreamRows& state, std::int64_t row)
   }
   for (; dim + 4 * kLanes <= state.value_dim; dim += 4 * kLanes) {
     add_dimensions<4, rows>(run, dim, state, row);
+    run.next = {};
+  }
+  for (; dim + 2 * kLanes <= state.value_dim; dim += 2 * kLanes) {
+    add_dimensions<2, rows>(run, dim, state, row);
     run.next = {};
   }
   for (; dim + kLanes <= state.value_dim; dim += kLanes) {

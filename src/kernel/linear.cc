@@ -108,18 +108,26 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
   float* const copy = scratch.floats(rows * kRowStride);
   float* const padded = scratch.floats(rows * kPanel);
   const TileProduct product = tile_product_for<LinearLayout, T, PanelSource::memory>(rows);
+  // All but one that is not full of out features.
+  const std::int64_t whole_end = std::min(block.panel_end, block.weights->out_features / kPanel);
   for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
-    copy_rows(block, begin, end, k, copy);
-    for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    const float* a = block.x.data + begin * block.x.row_stride + k;
+    if (rows > 1) {
+      copy_rows(block, begin, end, k, copy);
+      a = copy;
+    }
+    for (std::int64_t panel = block.panel_begin; panel < block.panel_end;) {
       const PanelOutput output(block, panel, begin, padded);
-      TileOperands tile{.a = copy,
+      TileOperands tile{.a = a,
                         .b = block.weights->part(panel, k),
                         .depth = block.weights->depth(k),
                         .c = output.c,
-                        .c_stride = output.stride};
+                        .c_stride = output.stride,
+                        .panels = std::max<std::int64_t>(1, whole_end - panel)};
       start_tile(tile, output, k);
       product(tile);
       if (k + kDepth >= block.x.cols) output.finish(block, panel, begin, end);
+      panel += tile.panels;
     }
   }
 }

@@ -54,6 +54,9 @@ struct TileOperands {
   std::int64_t c_stride = 0;
   TileStart start_with = TileStart::zero;
   const float* start = nullptr;  // [kPanel]
+  // Panels to multiply by, one after the other in `b`, `c` and `start`: a call for all of them
+  // costs as much as a call for one.
+  std::int64_t panels = 1;
 };
 
 using TileProduct = void (*)(const TileOperands&);
@@ -122,7 +125,7 @@ HWY_INLINE void prefetch_stream(const T* b) {
 }
 
 template <int rows, class Layout, class T, PanelSource source>
-HWY_NOINLINE void tile_product(const TileOperands& t) {
+HWY_INLINE void multiply_by_panel(const TileOperands& t) {
   const DF d;
   // A multiply-add takes 4 cycles and two start per cycle: with fewer than 8 accumulators the sums
   // are spread over several sets of them.
@@ -162,6 +165,17 @@ HWY_NOINLINE void tile_product(const TileOperands& t) {
       for (int set = 1; set < kSets; ++set) sum = hn::Add(sum, acc[set][r][v]);
       hn::StoreU(sum, d, t.c + r * t.c_stride + v * kLanes);
     }
+  }
+}
+
+template <int rows, class Layout, class T, PanelSource source>
+HWY_NOINLINE void tile_product(const TileOperands& t) {
+  TileOperands panel = t;
+  for (std::int64_t index = 0; index < t.panels; ++index) {
+    multiply_by_panel<rows, Layout, T, source>(panel);
+    panel.b = static_cast<const T*>(panel.b) + t.depth * kPanel;
+    panel.c += kPanel;
+    if (panel.start != nullptr) panel.start += kPanel;
   }
 }
 

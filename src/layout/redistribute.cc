@@ -46,7 +46,11 @@ std::vector<Holding> holdings_of(const Layout& layout) {
   std::vector<Holding> holdings;
   for (const Piece& piece : layout.pieces) {
     auto place = std::ranges::find(holdings, piece.box, &Holding::box);
-    if (place == holdings.end()) place = holdings.insert(place, {.box = piece.box, .devices = {}});
+    if (place == holdings.end()) {
+      place = holdings.insert(place, {.box = piece.box, .devices = {}});
+      // Mostly all hold the same, or each its own.
+      if (holdings.size() == 1) place->devices.reserve(layout.pieces.size());
+    }
     place->devices.push_back(piece.device);
   }
   for (Holding& holding : holdings) {

@@ -112,7 +112,7 @@ struct SearchRange {
 
 }  // namespace
 
-std::optional<LinkCosts> fit_link(const std::map<std::int64_t, double>& times) {
+LinkCosts fit_link(const std::map<std::int64_t, double>& times) {
   const double latency = times.begin()->second;
   // The mean of the rates of large messages, in proportion: none is off by more than another.
   double log_rate = 0;
@@ -122,8 +122,12 @@ std::optional<LinkCosts> fit_link(const std::map<std::int64_t, double>& times) {
     log_rate += std::log(static_cast<double>(bytes) / (time - latency));
     ++count;
   }
-  if (count == 0) return std::nullopt;
-  return LinkCosts{.latency = {latency}, .bandwidth = {std::exp(log_rate / count)}};
+  // On a machine so busy that messages take as long whatever their size, the largest tells what
+  // there is to tell.
+  const auto& [bytes, time] = *times.rbegin();
+  const double rate =
+      count > 0 ? std::exp(log_rate / count) : static_cast<double>(bytes) / std::max(time, 1e-9);
+  return {.latency = {latency}, .bandwidth = {rate}};
 }
 
 LinkCosts fit_link(std::span<const LinkObservation> observations) {

@@ -20,8 +20,8 @@ struct LinkCosts {
   BytesPerSecond bandwidth;
 };
 
-// From times in seconds by bytes; nullopt where no message is large enough to tell the bandwidth.
-[[nodiscard]] std::optional<LinkCosts> fit_link(const std::map<std::int64_t, double>& times);
+// From times in seconds by bytes: the least for the latency, the rates of large ones.
+[[nodiscard]] LinkCosts fit_link(const std::map<std::int64_t, double>& times);
 
 // What lies between the tasks of two decode steps of the run's one request: the median, in seconds.
 [[nodiscard]] double between_steps(const Timeline& timeline);

@@ -34,11 +34,13 @@ std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
     std::int64_t elements = 0;
     std::int64_t rows = 0;
     const Interval requests = requests_of(buffer.box, plan.batch_size());
-    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const ResolvedBox box =
-          resolve(buffer.box, shape, request, lengths[static_cast<std::size_t>(request)]);
-      elements += box.elements();
-      rows += box.token.size() * box.head.size();
+    for (std::int64_t request = requests.begin, next = request; request < requests.end;
+         request = next) {
+      const RequestLengths length = lengths[static_cast<std::size_t>(request)];
+      while (next < requests.end && lengths[static_cast<std::size_t>(next)] == length) ++next;
+      const ResolvedBox box = resolve(buffer.box, shape, request, length);
+      elements += (next - request) * box.elements();
+      rows += (next - request) * box.token.size() * box.head.size();
     }
     std::int64_t bytes = elements * size_in_bytes(value.dtype);
     if (layout.kind == LayoutKind::softmax) bytes += rows * size_in_bytes(DType::f32);

@@ -54,9 +54,17 @@ Part contraction_of(const Layout& layout, const Piece& piece, const TensorShape&
 
 bool starts_at_zero(const Part& part) { return part.heads.begin == 0 && part.dims.begin == 0; }
 
-// Appends what a piece of an output of this shape needs.
-void append_slices(const Plan& plan, const Node& node, std::size_t output, const TensorShape& shape,
-                   const Piece& piece, std::vector<WeightSlice>& slices) {
+// A piece of a node's output, and the shape of the whole of it.
+struct OutputPiece {
+  std::size_t output = 0;
+  const TensorShape& shape;
+  const Piece& piece;
+};
+
+// Appends what the piece needs.
+void append_slices(const Plan& plan, const Node& node, const OutputPiece& made,
+                   std::vector<WeightSlice>& slices) {
+  const auto& [output, shape, piece] = made;
   const ModelSpec& model = plan.model;
   const Value& value = plan.at(node.outputs[output]);
   const Layout& layout = plan.layout_of(node.outputs[output]);
@@ -132,7 +140,7 @@ std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::
                                        const Piece& piece) {
   std::vector<WeightSlice> slices;
   const TensorShape shape = shape_of(plan, plan.at(node.outputs[output]));
-  append_slices(plan, node, output, shape, piece, slices);
+  append_slices(plan, node, {output, shape, piece}, slices);
   return slices;
 }
 
@@ -191,22 +199,18 @@ std::int64_t union_area(const std::vector<std::pair<Interval, Interval>>& rectan
 void append_rectangles(const WeightSlice& slice, std::int64_t row_head_dim,
                        std::int64_t col_head_dim,
                        std::vector<std::pair<Interval, Interval>>& rectangles) {
-  const auto spans = [](Interval heads, Interval dims, std::int64_t head_dim) {
-    std::vector<Interval> result;
-    if (dims.size() == head_dim || heads.size() == 1) {
-      result.push_back({.begin = heads.begin * head_dim + dims.begin,
-                        .end = (heads.end - 1) * head_dim + dims.end});
-      return result;
+  const auto each_span = [](Interval heads, Interval dims, std::int64_t head_dim, auto&& visit) {
+    const bool joined = dims.size() == head_dim || heads.size() == 1;
+    const std::int64_t step = joined ? heads.size() : 1;
+    for (std::int64_t head = heads.begin; head < heads.end; head += step) {
+      visit(Interval{.begin = head * head_dim + dims.begin,
+                     .end = (head + step - 1) * head_dim + dims.end});
     }
-    for (std::int64_t head = heads.begin; head < heads.end; ++head) {
-      result.push_back({.begin = head * head_dim + dims.begin, .end = head * head_dim + dims.end});
-    }
-    return result;
   };
-  for (const Interval& rows : spans(slice.row_heads, slice.row_dims, row_head_dim)) {
-    for (const Interval& cols : spans(slice.col_heads, slice.col_dims, col_head_dim))
-      rectangles.emplace_back(rows, cols);
-  }
+  each_span(slice.row_heads, slice.row_dims, row_head_dim, [&](Interval rows) {
+    each_span(slice.col_heads, slice.col_dims, col_head_dim,
+              [&](Interval cols) { rectangles.emplace_back(rows, cols); });
+  });
 }
 
 using Rectangles = std::vector<std::pair<Interval, Interval>>;
@@ -264,7 +268,7 @@ std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
       const TensorShape shape = shape_of(plan, plan.at(node->outputs[output]));
       for (const Piece& piece : plan.layout_of(node->outputs[output]).pieces) {
         slices.clear();
-        append_slices(plan, *node, output, shape, piece, slices);
+        append_slices(plan, *node, {output, shape, piece}, slices);
         for (const WeightSlice& slice : slices) {
           if (slice.elements() == 0) continue;
           const WeightKind kind =

@@ -109,7 +109,11 @@ class Sweeper {
       }
       while (comm_end < num_comm_ && comm_needs[static_cast<std::size_t>(comm_end)] <= compute)
         ++comm_end;
-      const auto here = alive.largest(compute_needs[static_cast<std::size_t>(compute)], comm_end);
+      // Between two tasks nothing is alive that is not while the next one runs.
+      const auto state = static_cast<std::size_t>(compute);
+      const bool between = compute % 2 == 0 && compute + 1 < num_compute_;
+      if (between && compute_needs[state] == compute_needs[state + 1]) continue;
+      const auto here = alive.largest(compute_needs[state], comm_end);
       if (here.bytes <= most) continue;
       most = here.bytes;
       fullest = {.compute = compute, .comm = here.place};

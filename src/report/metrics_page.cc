@@ -46,6 +46,12 @@ std::string summary(const Metrics& metrics) {
   const auto line = [&](std::string_view name, std::string value) {
     table.rows.push_back({.cells = {std::string(name), std::move(value)}});
   };
+  // A step by itself knows of no requests.
+  if (metrics.num_requests == 0 && metrics.num_devices > 0) {
+    line("step", fmt::format("{} on {}", format_duration(metrics.total_time),
+                             plural(metrics.num_devices, "device")));
+    return render(table);
+  }
   line("run",
        fmt::format("{} on {}: {}, {} in, {} out", format_duration(metrics.total_time),
                    plural(metrics.num_devices, "device"), plural(metrics.num_requests, "request"),
@@ -107,12 +113,14 @@ std::string devices(const Metrics& metrics, std::size_t max_devices) {
     }
     table.rows.push_back({.cells = std::move(cells)});
   }
-  std::string text = render(table, kIndent);
+  std::string text = listed > 0 ? render(table, kIndent) : "";
   if (listed < metrics.devices.size()) {
     const auto [least, most] =
         std::ranges::minmax(std::span(metrics.devices).subspan(listed), {},
                             [](const DeviceMetrics& d) { return d.utilisation.value_or(0); });
-    text += fmt::format("  and {} more, utilised {} to {}\n", metrics.devices.size() - listed,
+    const auto count = std::ssize(metrics.devices) - static_cast<std::ptrdiff_t>(listed);
+    text += fmt::format("  {}, utilised {} to {}\n",
+                        listed > 0 ? fmt::format("and {} more", count) : plural(count, "device"),
                         format_share(least.utilisation.value_or(0)),
                         format_share(most.utilisation.value_or(0)));
   }

@@ -8,7 +8,7 @@
 namespace weir {
 
 struct MetricsPageOptions {
-  std::size_t max_devices = 16;  // Devices listed one by one; the rest as one line.
+  std::size_t max_devices = 16;  // Devices listed one by one; the rest as one line, or all of them.
 };
 
 // Latencies and throughput, where the time went, what each device did, and the rates reached.

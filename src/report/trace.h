@@ -6,18 +6,22 @@
 //   process per device  a track for each queue: compute and communication
 //
 // A task is a slice; where it waited for other members, a slice "wait" lies in it. Arrows lead from
-// the member of a communication that came last to those that waited for it. Times are microseconds
-// since the start of the run, exact to the nanosecond.
+// the member of a communication that came last to those that waited for it. What a device holds is
+// a counter of its process. Times are microseconds since the start of the run, exact to the
+// nanosecond.
 
+#include <span>
 #include <string>
 
 #include "base/result.h"
+#include "result/memory_trace.h"
 #include "result/timeline.h"
 
 namespace weir {
 
 struct TraceOptions {
-  bool arrows = true;  // About as many as communication tasks.
+  bool arrows = true;                        // About as many as communication tasks.
+  std::span<const MemoryTrace> memory = {};  // Of the same devices, one step after the other.
 };
 
 // The timeline must be sound (problems_of in result/timeline_check.h). Written as it is produced,

@@ -187,17 +187,12 @@ void add_devices(Metrics& metrics, const Timeline& timeline) {
                                         .bytes = static_cast<double>(task.bytes)};
   }
   const std::vector<Edge> steps = step_edges(timeline, run);
-  double busy_share = 0;
+  std::vector<DeviceMetrics> devices;
   for (std::size_t d = 0; d < tasks.size(); ++d) {
-    DeviceMetrics device = metrics_of(tasks[d], steps, run);
-    device.name = timeline.devices[d];
-    busy_share += device.utilisation.value_or(0);
-    for (const OpClass c : kOpClasses) metrics.work[c] += device.work[c];
-    metrics.devices.push_back(std::move(device));
+    devices.push_back(metrics_of(tasks[d], steps, run));
+    devices.back().name = timeline.devices[d];
   }
-  metrics.breakdown = mean_of(metrics.devices, metrics.total_time);
-  if (metrics.total_time > SimTime{})
-    metrics.utilisation = busy_share / static_cast<double>(tasks.size());
+  set_devices(metrics, std::move(devices));
 }
 
 }  // namespace
@@ -245,6 +240,21 @@ WorkDone& WorkDone::operator+=(const WorkDone& other) {
   flops += other.flops;
   bytes += other.bytes;
   return *this;
+}
+
+void set_devices(Metrics& metrics, std::vector<DeviceMetrics> devices) {
+  CHECK(!devices.empty(), "somebody did something");
+  metrics.devices = std::move(devices);
+  metrics.work = {};
+  double busy_share = 0;
+  for (const DeviceMetrics& device : metrics.devices) {
+    CHECK(device.breakdown.total() == metrics.total_time, "every instant is in one class");
+    busy_share += device.utilisation.value_or(0);
+    for (const OpClass c : kOpClasses) metrics.work[c] += device.work[c];
+  }
+  metrics.breakdown = mean_of(metrics.devices, metrics.total_time);
+  if (metrics.total_time > SimTime{})
+    metrics.utilisation = busy_share / static_cast<double>(metrics.devices.size());
 }
 
 Metrics compute_metrics(const Timeline& timeline) {

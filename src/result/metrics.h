@@ -122,12 +122,12 @@ struct Metrics {
   std::optional<Distribution> prefill_steps;
   std::optional<Distribution> decode_steps;
 
-  // Only where the timeline has tasks:
+  // Only where the timeline has tasks, or set_devices has given them:
   std::vector<DeviceMetrics> devices;       // By DeviceId.
   std::optional<Breakdown> breakdown;       // Mean over devices, rounded so that it still adds up.
   std::optional<double> utilisation;        // Mean over devices.
   WorkByClass work;                         // Over all devices.
-  std::map<OpKind, WorkDone> work_by_kind;  // Kinds that occurred.
+  std::map<OpKind, WorkDone> work_by_kind;  // Kinds that occurred; only from tasks.
 
   bool operator==(const Metrics&) const = default;
 };
@@ -135,6 +135,10 @@ struct Metrics {
 // The timeline must be sound (problems_of in result/timeline_check.h). What lies outside the run is
 // not counted in a breakdown.
 [[nodiscard]] Metrics compute_metrics(const Timeline& timeline);
+
+// What follows from the devices: breakdown, utilisation and work. For runs whose devices are known
+// otherwise than from tasks; each breakdown must add up to the run.
+void set_devices(Metrics& metrics, std::vector<DeviceMetrics> devices);
 
 // Times end in _ns where they are parts of a whole, in _s elsewhere; what is undefined is null.
 [[nodiscard]] nlohmann::json metrics_to_json(const Metrics& metrics);

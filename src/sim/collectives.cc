@@ -97,14 +97,16 @@ class Search {
   [[nodiscard]] double n() const { return static_cast<double>(shape_.members.size()); }
   [[nodiscard]] double bytes() const { return static_cast<double>(shape_.bytes); }
 
-  void consider(CollectiveAlgorithm algorithm, double latency, double transfer,
+  // Whether it is the fastest so far.
+  bool consider(CollectiveAlgorithm algorithm, double latency, double transfer,
                 std::vector<LinkUse> uses, const CommSteps& steps) {
-    if (best_ && best_->total().value <= latency + transfer) return;
+    if (best_ && best_->total().value <= latency + transfer) return false;
     best_ = CommCost{.algorithm = algorithm,
                      .latency = {latency},
                      .transfer = {transfer},
                      .uses = std::move(uses),
                      .steps = steps};
+    return true;
   }
 
   // GPUs of one node that are joined by one NVLink fabric.
@@ -137,6 +139,13 @@ class Search {
     return load.uses();
   }
 
+  // Every member sends `sent` bytes to the next. What that puts on the links is only asked of the
+  // fastest.
+  void consider_ring(CollectiveAlgorithm algorithm, double latency, double transfer, double sent,
+                     const CommSteps& steps) {
+    if (consider(algorithm, latency, transfer, {}, steps)) sent_by_best_ = sent;
+  }
+
   void consider_domain(const Domain& domain) {
     const CollectiveConstants& c = domain.constants->collective;
     const RingSteps steps = ring_steps(shape_.kind);
@@ -152,25 +161,25 @@ class Search {
       consider_custom(domain);
     if (options_.library || !best_) {
       if (small_messages) {
-        consider(CollectiveAlgorithm::ring, c.launch.value + hops * c.hop.value,
-                 wire / c.inline_efficiency, ring_uses(sent / c.inline_efficiency),
-                 {.launch = c.launch, .wire_bytes = 1 / c.inline_efficiency});
-        consider(CollectiveAlgorithm::ring,
-                 c.launch.value + c.packed_launch.value + hops * c.hop.value,
-                 wire / c.packed_efficiency + local, ring_uses(sent / c.packed_efficiency),
-                 {.launch = c.launch + c.packed_launch, .wire_bytes = 1 / c.packed_efficiency});
+        consider_ring(CollectiveAlgorithm::ring, c.launch.value + hops * c.hop.value,
+                      wire / c.inline_efficiency, sent / c.inline_efficiency,
+                      {.launch = c.launch, .wire_bytes = 1 / c.inline_efficiency});
+        consider_ring(
+            CollectiveAlgorithm::ring, c.launch.value + c.packed_launch.value + hops * c.hop.value,
+            wire / c.packed_efficiency + local, sent / c.packed_efficiency,
+            {.launch = c.launch + c.packed_launch, .wire_bytes = 1 / c.packed_efficiency});
       }
-      consider(CollectiveAlgorithm::ring,
-               c.launch.value + c.bulk_launch.value + hops * c.bulk_hop.value,
-               wire / c.bulk_efficiency + local, ring_uses(sent / c.bulk_efficiency),
-               {.launch = c.launch + c.bulk_launch, .wire_bytes = 1 / c.bulk_efficiency});
+      consider_ring(CollectiveAlgorithm::ring,
+                    c.launch.value + c.bulk_launch.value + hops * c.bulk_hop.value,
+                    wire / c.bulk_efficiency + local, sent / c.bulk_efficiency,
+                    {.launch = c.launch + c.bulk_launch, .wire_bytes = 1 / c.bulk_efficiency});
       if (shape_.kind == OpKind::all_reduce && domain.switched && c.switch_efficiency > 0 &&
           shape_.members.size() >= 8) {
-        consider(CollectiveAlgorithm::in_switch, c.launch.value + c.switch_launch.value,
-                 size / domain.port / c.switch_efficiency, ring_uses(size / c.switch_efficiency),
-                 {});
+        consider_ring(CollectiveAlgorithm::in_switch, c.launch.value + c.switch_launch.value,
+                      size / domain.port / c.switch_efficiency, size / c.switch_efficiency, {});
       }
     }
+    best_->uses = ring_uses(sent_by_best_);
   }
 
   void consider_custom(const Domain& domain) {
@@ -178,13 +187,13 @@ class Search {
     const double peers = (n() - 2) * c.peer.value;
     const double all = (n() - 1) * bytes();
     const double parts = 2 * (n() - 1) / n() * bytes();
-    consider(
+    consider_ring(
         CollectiveAlgorithm::one_shot, c.one_shot_launch.value + peers,
-        all / domain.port / c.one_shot_efficiency, ring_uses(all / c.one_shot_efficiency),
+        all / domain.port / c.one_shot_efficiency, all / c.one_shot_efficiency,
         {.launch = {c.one_shot_launch.value + peers}, .wire_bytes = 1 / c.one_shot_efficiency});
-    consider(
+    consider_ring(
         CollectiveAlgorithm::two_shot, c.two_shot_launch.value + peers,
-        parts / domain.port / c.two_shot_efficiency, ring_uses(parts / c.two_shot_efficiency),
+        parts / domain.port / c.two_shot_efficiency, parts / c.two_shot_efficiency,
         {.launch = {c.two_shot_launch.value + peers}, .wire_bytes = 1 / c.two_shot_efficiency});
   }
 
@@ -292,9 +301,9 @@ class Search {
     }
     const double above = passes * log2_steps(num_nodes) * step(between.latency());
     const double latency = passes * static_cast<double>(longest_chain) * step(within.latency());
-    consider_both(CollectiveAlgorithm::tree, launch() + latency + above, within, between,
-                  std::max(within.seconds(), between.seconds()),
-                  {.launch = {launch()}, .between_latency = {above}});
+    consider(CollectiveAlgorithm::tree, launch() + latency + above,
+             std::max(within.seconds(), between.seconds()), uses_of_both(within, between),
+             {.launch = {launch()}, .between_latency = {above}});
     return {};
   }
 
@@ -325,16 +334,15 @@ class Search {
     }
     const double latency = steps.passes * (local - 1) * step(within.latency());
     const double above = steps.passes * (nodes - 1) * step(between.latency());
-    consider_both(CollectiveAlgorithm::hierarchical, launch() + latency + above, within, between,
-                  within.seconds() + between.seconds(),
-                  {.launch = {launch()},
-                   .between_latency = {above},
-                   .between_transfer = {between.seconds()}});
+    consider(CollectiveAlgorithm::hierarchical, launch() + latency + above,
+             within.seconds() + between.seconds(), uses_of_both(within, between),
+             {.launch = {launch()},
+              .between_latency = {above},
+              .between_transfer = {between.seconds()}});
     return {};
   }
 
-  void consider_both(CollectiveAlgorithm algorithm, double latency, const Load& a, const Load& b,
-                     double transfer, const CommSteps& steps) {
+  static std::vector<LinkUse> uses_of_both(const Load& a, const Load& b) {
     std::map<LinkId, double> sum;
     for (const Load* load : {&a, &b}) {
       for (const LinkUse& use : load->uses()) sum[use.link] += use.bytes;
@@ -342,7 +350,7 @@ class Search {
     std::vector<LinkUse> uses;
     uses.reserve(sum.size());
     for (const auto& [link, carried] : sum) uses.push_back({.link = link, .bytes = carried});
-    consider(algorithm, latency, transfer, std::move(uses), steps);
+    return uses;
   }
 
   Status consider_direct() {
@@ -370,6 +378,7 @@ class Search {
   std::vector<std::vector<DeviceId>> by_node_;
   std::size_t rails_ = std::numeric_limits<std::size_t>::max();  // Members of the smallest node.
   std::optional<CommCost> best_;
+  double sent_by_best_ = 0;
 };
 
 }  // namespace

@@ -6,28 +6,32 @@
 
 #include <fmt/format.h>
 
+#include "sim/device_totals.h"
 #include "sim/step_costs.h"
 
 namespace weir {
 namespace {
 
+// Of all requests together. Each has a time in the timeline: half a gigabyte of them.
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 26;
+constexpr double kNanosecondsPerYear = 365.25 * 24 * 3600 * 1e9;
+
 // What of a simulated decode step the steps around it take over.
 struct Sample {
   double ns = 0;
   double joules = 0;
+  std::vector<DeviceMetrics> devices = {};
 };
-
-SimTime host_time(const Machine& machine, const GenerationSimOptions& options) {
-  if (options.between_steps) return *options.between_steps;
-  const ClusterSpec& cluster = machine.topology().cluster();
-  return to_sim_time(cluster.node_types.front().host.step_latency.value_or(Seconds{}));
-}
 
 class GenerationRun {
  public:
   GenerationRun(const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
                 const GenerationSimOptions& options)
-      : plan_of_(plan_of), machine_(machine), shape_(shape), options_(options), between_steps_(host_time(machine, options)) {}
+      : plan_of_(plan_of),
+        machine_(machine),
+        shape_(shape),
+        options_(options),
+        between_steps_(host_time(machine, options)) {}
 
   Result<GenerationPrediction> run() {
     if (auto status = check(); !status) return tl::unexpected(status.error());
@@ -38,12 +42,12 @@ class GenerationRun {
     if (!prefill) return tl::unexpected(prefill.error());
     result_.prefill = *std::move(prefill);
     result_.last_decode = result_.prefill;
-    steps_.push_back({.ns = static_cast<double>(result_.prefill.timeline.end.ns),
-                      .joules = sum(result_.prefill.joules)});
     steps_.resize(static_cast<std::size_t>(shape_.output_len));
+    take(0, sample_of(result_.prefill));
     if (shape_.output_len > 1) {
       if (auto status = decode(); !status) return tl::unexpected(status.error());
     }
+    if (auto status = check_end(); !status) return tl::unexpected(status.error());
     finish();
     return std::move(result_);
   }
@@ -60,7 +64,23 @@ class GenerationRun {
       return invalid_input(
           fmt::format("output_len: found {}, allowed at least 1", shape_.output_len));
     }
+    const std::int64_t requests = std::ssize(shape_.prompt_lens);
+    if (shape_.output_len > kMostTokens / requests) {
+      return invalid_input(fmt::format("output_len: found {} for each of {} requests, allowed {}",
+                                       shape_.output_len, requests, kMostTokens / requests));
+    }
     return {};
+  }
+
+  // Each step ends in time, but there may be many.
+  [[nodiscard]] Status check_end() const {
+    double ns = 0;
+    for (const auto& step : steps_) ns += step.ns + static_cast<double>(between_steps_.ns);
+    constexpr double kLongest = 0x1p62;
+    if (ns < kLongest) return {};
+    return invalid_input(
+        fmt::format("output_len: found {}, which takes {:.0f} years, allowed fewer than {:.0f}",
+                    shape_.output_len, ns / kNanosecondsPerYear, kLongest / kNanosecondsPerYear));
   }
 
   static double sum(const std::vector<double>& values) {
@@ -74,26 +94,36 @@ class GenerationRun {
     return simulate(**plan, machine_, lengths, options_.step);
   }
 
+  static Sample sample_of(const SimulatedStep& step) {
+    return {.ns = static_cast<double>(step.timeline.end.ns),
+            .joules = sum(step.joules),
+            .devices = compute_metrics(step.timeline).devices};
+  }
+
   // Decode step i, the first being 1: every request has i tokens beyond its prompt.
-  Result<Sample> sample(std::int64_t i) {
-    if (const auto known = samples_.find(i); known != samples_.end()) return known->second;
+  Result<const Sample*> sample(std::int64_t i) {
+    if (const auto known = samples_.find(i); known != samples_.end()) return &known->second;
     StepLengths lengths;
     for (const std::int64_t prompt : shape_.prompt_lens)
       lengths.push_back({.q_len = 1, .kv_len = prompt + i});
     auto simulated = step(lengths);
     if (!simulated) return tl::unexpected(simulated.error());
-    const Sample sample{.ns = static_cast<double>(simulated->timeline.end.ns),
-                        .joules = sum(simulated->joules)};
+    const Sample& made = samples_[i] = sample_of(*simulated);
+    take(i, made);
     if (i == shape_.output_len - 1) result_.last_decode = *std::move(simulated);
-    return samples_[i] = sample;
+    return &made;
+  }
+
+  // Step i, as simulated.
+  void take(std::int64_t i, const Sample& sample) {
+    steps_[static_cast<std::size_t>(i)] = {.ns = sample.ns, .joules = sample.joules};
+    totals_.add(sample.devices, 1);
   }
 
   Status decode() {
     const std::int64_t last = shape_.output_len - 1;
     for (const std::int64_t end : {std::int64_t{1}, last}) {
-      const auto sampled = sample(end);
-      if (!sampled) return tl::unexpected(sampled.error());
-      steps_[static_cast<std::size_t>(end)] = *sampled;
+      if (const auto sampled = sample(end); !sampled) return tl::unexpected(sampled.error());
     }
     return fill(1, last);
   }
@@ -105,23 +135,27 @@ class GenerationRun {
     const std::int64_t middle = first + (last - first) / 2;
     const auto sampled = sample(middle);
     if (!sampled) return tl::unexpected(sampled.error());
-    const Sample& a = steps_[static_cast<std::size_t>(first)];
-    const Sample& b = steps_[static_cast<std::size_t>(last)];
-    const auto on_line = [&](std::int64_t i) {
-      const double share = static_cast<double>(i - first) / static_cast<double>(last - first);
-      return Sample{.ns = std::lerp(a.ns, b.ns, share),
-                    .joules = std::lerp(a.joules, b.joules, share)};
+    const Sample& a = samples_.at(first);
+    const Sample& b = samples_.at(last);
+    const auto share_of = [&](std::int64_t i) {
+      return static_cast<double>(i - first) / static_cast<double>(last - first);
     };
-    const double off = std::abs(on_line(middle).ns - sampled->ns);
-    if (off <= std::max(1.0, options_.line_tolerance * sampled->ns)) {
-      for (std::int64_t i = first + 1; i < last; ++i)
-        steps_[static_cast<std::size_t>(i)] = on_line(i);
-      steps_[static_cast<std::size_t>(middle)] = *sampled;
-      return {};
+    const double off = std::abs(std::lerp(a.ns, b.ns, share_of(middle)) - (*sampled)->ns);
+    if (off > std::max(1.0, options_.line_tolerance * (*sampled)->ns)) {
+      if (auto status = fill(first, middle); !status) return status;
+      return fill(middle, last);
     }
-    steps_[static_cast<std::size_t>(middle)] = *sampled;
-    if (auto status = fill(first, middle); !status) return status;
-    return fill(middle, last);
+    double of_b = 0;
+    for (std::int64_t i = first + 1; i < last; ++i) {
+      if (i == middle) continue;
+      const double share = share_of(i);
+      steps_[static_cast<std::size_t>(i)] = {.ns = std::lerp(a.ns, b.ns, share),
+                                             .joules = std::lerp(a.joules, b.joules, share)};
+      of_b += share;
+    }
+    totals_.add(a.devices, static_cast<double>(last - first - 2) - of_b);
+    totals_.add(b.devices, of_b);
+    return {};
   }
 
   void finish() {
@@ -150,6 +184,8 @@ class GenerationRun {
       result_.joules += steps_[i].joules + resting * to_seconds(between_steps_);
     }
     timeline.end = now;
+    result_.resting_joules = resting * to_seconds(now);
+    result_.devices = totals_.over(now);
     result_.usd = usd_per_second * to_seconds(now);
     result_.output_tokens = requests * shape_.output_len;
   }
@@ -160,11 +196,29 @@ class GenerationRun {
   const GenerationSimOptions& options_;
   SimTime between_steps_;
   std::map<std::int64_t, Sample> samples_;
-  std::vector<Sample> steps_;  // The prefill, then the decode steps.
+  // The prefill, then the decode steps.
+  struct StepTotals {
+    double ns = 0;
+    double joules = 0;
+  };
+  std::vector<StepTotals> steps_;
+  DeviceTotals totals_;
   GenerationPrediction result_;
 };
 
 }  // namespace
+
+SimTime host_time(const Machine& machine, const GenerationSimOptions& options) {
+  if (options.between_steps) return *options.between_steps;
+  const ClusterSpec& cluster = machine.topology().cluster();
+  return to_sim_time(cluster.node_types.front().host.step_latency.value_or(Seconds{}));
+}
+
+Metrics metrics_of(const GenerationPrediction& prediction) {
+  Metrics metrics = compute_metrics(prediction.timeline);
+  if (!prediction.devices.empty()) set_devices(metrics, prediction.devices);
+  return metrics;
+}
 
 double GenerationPrediction::joules_per_token() const {
   return joules / static_cast<double>(output_tokens);

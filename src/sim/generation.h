@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "plan/validate.h"
+#include "result/metrics.h"
 #include "result/timeline.h"
 #include "sim/machine.h"
 #include "sim/simulate.h"
@@ -36,13 +37,19 @@ struct GenerationSimOptions {
   double line_tolerance = 1e-3;
 };
 
+// What `between_steps` comes to on this machine.
+[[nodiscard]] SimTime host_time(const Machine& machine, const GenerationSimOptions& options);
+
 struct GenerationPrediction {
   // Steps with their tokens and requests, without tasks.
   Timeline timeline;
   SimulatedStep prefill;
   SimulatedStep last_decode;  // As the prefill where there is none.
+  // Of all steps, as Metrics::devices; empty without SimulateOptions::record_tasks.
+  std::vector<DeviceMetrics> devices;
   std::int64_t simulated_steps = 0;
-  double joules = 0;  // Of all devices, resting power between steps included.
+  double joules = 0;          // Of all devices, resting power between steps included.
+  double resting_joules = 0;  // Of these what they would have taken doing nothing.
   double usd = 0;
   [[nodiscard]] double joules_per_token() const;  // Output tokens.
   [[nodiscard]] double usd_per_million_tokens() const;
@@ -50,7 +57,10 @@ struct GenerationPrediction {
   std::int64_t output_tokens = 0;
 };
 
-// Fails on lengths below 1, and as simulate() does.
+// Of the whole generation, with what its devices did.
+[[nodiscard]] Metrics metrics_of(const GenerationPrediction& prediction);
+
+// Fails on lengths below 1, on more than 2^26 tokens together, and as simulate() does.
 [[nodiscard]] Result<GenerationPrediction> simulate_generation(
     const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
     const GenerationSimOptions& options = {});

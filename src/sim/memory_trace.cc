@@ -141,12 +141,6 @@ double gigabytes(std::int64_t bytes) { return static_cast<double>(bytes) * 1e-9;
 
 }  // namespace
 
-const MemorySample& MemoryTrace::peak(DeviceId device) const {
-  const std::vector<MemorySample>& samples = devices[index_of(device)];
-  return *std::ranges::max_element(
-      samples, {}, [](const MemorySample& sample) { return sample.memory.total(); });
-}
-
 MemoryTrace trace_memory(const Timeline& timeline, std::int32_t step, const Plan& plan,
                          const StepLengths& lengths) {
   return Tracer(timeline, step, plan, lengths).run();

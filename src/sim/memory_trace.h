@@ -14,24 +14,10 @@
 #include "plan/lower.h"
 #include "plan/memory.h"
 #include "plan/plan.h"
+#include "result/memory_trace.h"
 #include "result/timeline.h"
 
 namespace weir {
-
-// From `time` to the next sample.
-struct MemorySample {
-  SimTime time;
-  DeviceMemory memory;
-
-  bool operator==(const MemorySample&) const = default;
-};
-
-struct MemoryTrace {
-  std::vector<std::vector<MemorySample>> devices;  // By DeviceId; times ascend, the first is the
-                                                   // step's start.
-  // The sample with the largest total, the first of equals.
-  [[nodiscard]] const MemorySample& peak(DeviceId device) const;
-};
 
 // The tasks of `step` must be a run of `plan` (result/paths.h) with these lengths.
 [[nodiscard]] MemoryTrace trace_memory(const Timeline& timeline, std::int32_t step,

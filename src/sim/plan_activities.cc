@@ -47,6 +47,31 @@ struct PartPattern {
   std::vector<ActivityId> ends;        // and with what each is done.
 };
 
+// By node: it reads what no node of the step has written, or nothing.
+std::vector<bool> starts_of(const ValidPlan& valid) {
+  const Plan& plan = valid.plan();
+  std::vector<bool> starts;
+  for (const Node& node : plan.nodes) {
+    starts.push_back(std::ranges::none_of(node.inputs, [&](ValueId input) {
+      return index_of(valid.producers()[index_of(input)]) < plan.nodes.size();
+    }));
+  }
+  return starts;
+}
+
+// By node: no node reads what it writes.
+std::vector<bool> ends_of(const ValidPlan& valid) {
+  const Plan& plan = valid.plan();
+  std::vector<bool> ends(plan.nodes.size(), true);
+  for (const Node& node : plan.nodes) {
+    for (const ValueId input : node.inputs) {
+      const NodeId producer = valid.producers()[index_of(input)];
+      if (index_of(producer) < plan.nodes.size()) ends[index_of(producer)] = false;
+    }
+  }
+  return ends;
+}
+
 // Where the messages of flows come from.
 struct Expanding {
   const Machine& machine;
@@ -63,16 +88,24 @@ class Builder {
         expanding_(expanding),
         moment_(made_.graph.add_work(SimTime{})) {}
 
-  Result<PlanActivities> run() {
-    if (auto status = prepare(); !status) return tl::unexpected(status.error());
+  Result<PlanActivities> run(std::uint32_t repetitions = 1, SimTime between_steps = {}) {
+    if (auto status = prepare(repetitions); !status) return tl::unexpected(status.error());
     last_.assign(plan_.devices.size(), {kNoTask, kNoTask});
-    for (const NodeId id : valid_.topological_order()) add_node(id);
+    goes_on_.resize(plan_.microbatches.size());
+    const WorkId host = made_.graph.add_work(between_steps);
+    const std::vector<bool> starts = starts_of(valid_);
+    const std::vector<bool> ends = ends_of(valid_);
+    for (std::uint32_t repetition = 0; repetition < repetitions; ++repetition) {
+      first_task_ = repetition * made_.first_task.back();
+      for (const NodeId id : valid_.topological_order()) add_node(id, starts[index_of(id)]);
+      if (repetition + 1 < repetitions) end_repetition(host, ends);
+    }
     return std::move(made_);
   }
 
  private:
   // Patterns of all nodes, and room for what they become.
-  Status prepare() {
+  Status prepare(std::uint32_t repetitions) {
     std::uint32_t tasks = 0;
     std::int64_t activities = 0;
     std::int64_t waits = 0;
@@ -96,9 +129,11 @@ class Builder {
       }
     }
     made_.first_task.push_back(tasks);
-    made_.begins.resize(tasks);
-    made_.ends.resize(tasks);
-    made_.graph.reserve(static_cast<std::size_t>(activities), static_cast<std::size_t>(waits));
+    const auto times = static_cast<std::size_t>(repetitions);
+    made_.begins.resize(times * tasks);
+    made_.ends.resize(times * tasks);
+    made_.graph.reserve(times * static_cast<std::size_t>(activities),
+                        times * static_cast<std::size_t>(waits));
     return {};
   }
 
@@ -204,18 +239,36 @@ class Builder {
     }
   }
 
-  void add_node(NodeId id) {
+  // What microbatches wait for in the next repetition.
+  void end_repetition(WorkId host, const std::vector<bool>& ends) {
+    for (std::size_t m = 0; m < goes_on_.size(); ++m) {
+      waits_.clear();
+      for (std::size_t n = 0; n < plan_.nodes.size(); ++n) {
+        if (!ends[n] || static_cast<std::size_t>(plan_.nodes[n].microbatch) != m) continue;
+        for (std::uint32_t task = made_.first_task[n]; task < made_.first_task[n + 1]; ++task)
+          waits_.push_back(made_.ends[first_task_ + task]);
+      }
+      std::ranges::sort(waits_);
+      waits_.erase(std::unique(waits_.begin(), waits_.end()), waits_.end());
+      goes_on_[m] = made_.graph.add(host, waits_);
+    }
+  }
+
+  void add_node(NodeId id, bool starts) {
     const Node& node = plan_.at(id);
     const std::vector<DeviceId>& members = plan_.at(node.devices);
-    const std::uint32_t first_task = made_.first_task[index_of(id)];
+    const std::uint32_t first_task = first_task_ + made_.first_task[index_of(id)];
+    const std::optional<ActivityId>& goes_on = goes_on_[static_cast<std::size_t>(node.microbatch)];
     const std::size_t queue = queue_of(node.kind) == Queue::comm ? 1 : 0;
     for (const PartPattern& part : patterns_.find(&costs_.of(id))->second) {
       waits_.clear();
+      if (starts && goes_on) waits_.push_back(*goes_on);
       for (const std::uint32_t place : part.members) {
         const std::uint32_t before = last_[index_of(members[place])][queue];
         if (before != kNoTask) waits_.push_back(made_.ends[before]);
-        for_each_input_task(valid_, made_.first_task, id, place,
-                            [&](std::uint32_t task) { waits_.push_back(made_.ends[task]); });
+        for_each_input_task(valid_, made_.first_task, id, place, [&](std::uint32_t task) {
+          waits_.push_back(made_.ends[first_task_ + task]);
+        });
       }
       if (waits_.size() > 1) {
         std::ranges::sort(waits_);
@@ -238,6 +291,8 @@ class Builder {
   PlanActivities made_;
   WorkId moment_;  // No time.
   std::map<const NodeClass*, std::vector<PartPattern>> patterns_;
+  std::uint32_t first_task_ = 0;                    // Of the repetition at hand.
+  std::vector<std::optional<ActivityId>> goes_on_;  // By microbatch; nullopt in the first one.
   std::vector<std::array<std::uint32_t, 2>> last_;  // Tasks, by device, then queue.
   std::vector<ActivityId> waits_;
 };
@@ -246,6 +301,13 @@ class Builder {
 
 PlanActivities to_activities(const ValidPlan& plan, const StepCosts& costs) {
   auto made = Builder(plan, costs, std::nullopt).run();
+  CHECK(made.has_value(), "a plan's own tasks are not too many");
+  return *std::move(made);
+}
+
+PlanActivities to_repeated_activities(const ValidPlan& plan, const StepCosts& costs,
+                                      std::uint32_t repetitions, SimTime between_steps) {
+  auto made = Builder(plan, costs, std::nullopt).run(repetitions, between_steps);
   CHECK(made.has_value(), "a plan's own tasks are not too many");
   return *std::move(made);
 }

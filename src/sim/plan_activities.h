@@ -28,6 +28,13 @@ struct PlanActivities {
 
 [[nodiscard]] PlanActivities to_activities(const ValidPlan& plan, const StepCosts& costs);
 
+// The step again and again, nobody waiting for all of a step to end: a device goes on with the next
+// one when its queue is through, and a microbatch when its own last tasks are over and the host has
+// had `between_steps` for it. The tasks of repetition r are r * first_task.back() further on.
+[[nodiscard]] PlanActivities to_repeated_activities(const ValidPlan& plan, const StepCosts& costs,
+                                                    std::uint32_t repetitions,
+                                                    SimTime between_steps);
+
 // With every collective as its messages. `costs` were made for the same machine, lengths and
 // options. Fails where there are more than kMostActivities.
 [[nodiscard]] Result<PlanActivities> to_expanded_activities(const ValidPlan& plan,

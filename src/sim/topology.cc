@@ -136,6 +136,7 @@ Result<Route> Topology::within_node(const Device& from, const Device& to) const 
   const NodeLinks& links = nodes_[from.node];
   const Fabric* fabric = fabric_between(cluster_, from.id, to.id);
   Route route;
+  route.links.reserve(3);  // Or fewer: out, a bus, in.
   const auto take = [&](std::size_t link) { route.links.push_back(static_cast<LinkId>(link)); };
   if (fabric == nullptr) {
     if (value_or_zero(type.host.device_bandwidth) <= 0) {

@@ -32,6 +32,57 @@ TEST(SimulateCommand, PredictsAGenerationAsJson) {
   EXPECT_LT(document["simulated_steps"], 20);
 }
 
+TEST(SimulateCommand, SaysWhereTheTimeAndTheEnergyOfTheGenerationGo) {
+  const ProgramResult result =
+      run_weir({"simulate", "-m", "tiny", "-c", "h100-sxm", "-s", "tp_pp", "--tp", "2", "--batch",
+                "3", "--prompt-len", "100", "--output-len", "20", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json document = json::parse(result.out);
+  const json& generation = document["generation"];
+  std::int64_t sum = 0;
+  for (const auto& [name, ns] : generation["breakdown"].items()) sum += ns.get<std::int64_t>();
+  EXPECT_EQ(sum, generation["total_time_ns"]);
+  EXPECT_EQ(generation["devices"].size(), 2U);
+  EXPECT_GT(document["resting_joules"], 0.0);
+  EXPECT_LT(document["resting_joules"], document["joules"]);
+  EXPECT_FALSE(document.contains("full_pipeline")) << "one microbatch";
+}
+
+TEST(SimulateCommand, KeepsAPipelineFull) {
+  const ProgramResult result =
+      run_weir({"simulate", "-m",      "tiny", "-c",           "h100-sxm", "-s",
+                "tp_pp",    "--tp",    "1",    "--pp",         "2",        "--microbatches",
+                "4",        "--batch", "8",    "--prompt-len", "100",      "--output-len",
+                "20",       "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json document = json::parse(result.out);
+  const double period = document["full_pipeline"]["tpot_s"];
+  EXPECT_LT(period, document["last_decode"]["decode_steps"]["mean_s"].get<double>());
+  EXPECT_NEAR(document["full_pipeline"]["output_tps"], 8 / period, 1e-6 * 8 / period);
+  EXPECT_EQ(document["full_pipeline"]["settled"], true);
+}
+
+TEST(SimulateCommand, TracesTheWholeGenerationWithMemory) {
+  TemporaryFolder folder;
+  const std::string path = folder.file("trace.json");
+  const ProgramResult result =
+      run_weir({"simulate", "-m", "tiny", "-c", "h100-sxm", "-s", "tp_pp", "--tp", "2",
+                "--prompt-len", "100", "--output-len", "20", "--trace", path});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json trace = json::parse(std::ifstream(path));
+  std::size_t steps = 0;
+  std::size_t embeds = 0;
+  std::size_t counts = 0;
+  for (const json& event : trace.at("traceEvents")) {
+    steps += event.value("cat", "") == "step" ? 1 : 0;
+    embeds += event.value("name", "") == "embed" ? 1 : 0;
+    counts += event.at("ph") == "C" ? 1 : 0;
+  }
+  EXPECT_EQ(steps, 20U);
+  EXPECT_EQ(embeds, 2U * 2) << "prefill and last decode step, on two devices";
+  EXPECT_GT(counts, 20U);
+}
+
 TEST(SimulateCommand, TheSameCommandGivesTheSameBytes) {
   const auto text = [] {
     return run_weir({"simulate", "-m", "tiny", "-c", "a100-sxm-80gb", "-s", "tp_pp", "--tp", "2",

@@ -109,6 +109,7 @@ EquivalenceCase draw_model_and_batch(Random& random) {
     instance.requests.push_back(
         {.prompt_len = random.integer(1, 48), .new_tokens = random.integer(0, 5)});
   }
+  instance.in_flight = random.integer(0, 1) == 0 ? 1 : random.integer(2, 4);
   return instance;
 }
 
@@ -140,6 +141,7 @@ std::vector<EquivalenceCase> simpler_cases(const EquivalenceCase& instance) {
     });
   }
   add([](auto& c) { c.prefill_chunk = 64; });
+  add([](auto& c) { c.in_flight = 1; });
   add([](auto& c) { c.kv_dtype = DType::f32; });
   for (const auto& option : instance.options) {
     const std::string& name = option.first;
@@ -191,15 +193,16 @@ std::string to_string(const EquivalenceCase& instance) {
   for (const RequestCase& request : instance.requests)
     requests += fmt::format(" {}+{}", request.prompt_len, request.new_tokens);
   return fmt::format(
-      "{} {}, kv {}, prefill_chunk {}, requests (prompt+new){}, seed {}\n"
+      "{} {}, kv {}, prefill_chunk {}, in_flight {}, requests (prompt+new){}, seed {}\n"
       "  {} L{} H{} F{} V{} N{} G{} D{} {}{}{}{}{}{}{} window {} rotary_dim {} scaling {} {}",
       instance.strategy, fmt::join(instance.options, " "), to_string(instance.kv_dtype),
-      instance.prefill_chunk, requests, instance.seed, to_string(m.architecture), m.num_layers,
-      m.hidden_size, m.intermediate_size, m.vocab_size, m.num_q_heads, m.num_kv_heads, m.head_dim,
-      to_string(m.activation), m.gated_ffn ? " gated_ffn" : "", m.qkv_bias ? " qkv_bias" : "",
-      m.o_bias ? " o_bias" : "", m.ffn_bias ? " ffn_bias" : "", m.qk_norm ? " qk_norm" : "",
-      m.tied_embeddings ? " tied" : "", m.sliding_window.value_or(0), m.rope.rotary_dim,
-      m.rope.scaling.index(), to_string(m.weight_dtype));
+      instance.prefill_chunk, instance.in_flight, requests, instance.seed,
+      to_string(m.architecture), m.num_layers, m.hidden_size, m.intermediate_size, m.vocab_size,
+      m.num_q_heads, m.num_kv_heads, m.head_dim, to_string(m.activation),
+      m.gated_ffn ? " gated_ffn" : "", m.qkv_bias ? " qkv_bias" : "", m.o_bias ? " o_bias" : "",
+      m.ffn_bias ? " ffn_bias" : "", m.qk_norm ? " qk_norm" : "", m.tied_embeddings ? " tied" : "",
+      m.sliding_window.value_or(0), m.rope.rotary_dim, m.rope.scaling.index(),
+      to_string(m.weight_dtype));
 }
 
 EquivalenceCase shrink(EquivalenceCase failing,

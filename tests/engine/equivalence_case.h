@@ -28,6 +28,7 @@ struct EquivalenceCase {
   OptionValues options;
   DType kv_dtype = DType::f32;
   std::int64_t prefill_chunk = 1;
+  std::int64_t in_flight = 1;  // Groups of requests.
   std::vector<RequestCase> requests;
   std::uint64_t seed = 0;  // Of the prompts.
 

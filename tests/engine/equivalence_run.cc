@@ -35,9 +35,10 @@ std::optional<std::string> problem_of(const EquivalenceCase& instance, const Sma
 
   auto strategy = make_strategy(instance.strategy, instance.options, instance.model, kCaseDevices);
   SmallRun split(model, *std::move(strategy), instance.kv_dtype, ranks);
-  const auto generation =
-      split.generator().run(forced_to_follow(requests, *reference),
-                            {.prefill_chunk = instance.prefill_chunk, .keep_logits = true});
+  const auto generation = split.generator().run(forced_to_follow(requests, *reference),
+                                                {.prefill_chunk = instance.prefill_chunk,
+                                                 .in_flight = instance.in_flight,
+                                                 .keep_logits = true});
   if (!generation) return split.label() + ": " + generation.error().message;
   const std::vector<std::string> untrue = problems_of(generation->timeline);
   if (!untrue.empty()) return split.label() + ": timeline: " + untrue.front();

@@ -1,6 +1,7 @@
 #include "engine/generate.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include <gtest/gtest.h>
 
@@ -228,10 +229,65 @@ TEST_F(Generate, RefusesWhatTheModelCannotServe) {
             "requests[0].prompt[2]: found token 300, allowed 0..299 (vocab_size 300)");
   EXPECT_EQ(error_of({request(3, 1)}, {.prefill_chunk = 0}),
             "prefill_chunk: found 0, allowed 1..1048576");
+  EXPECT_EQ(error_of({request(3, 1)}, {.in_flight = 9}), "in_flight: found 9, allowed 1..8");
   GenerationRequest unlikely = request(3, 1);
   unlikely.sampling.top_p = 0;
   EXPECT_EQ(error_of({unlikely}),
             "requests[0].sampling: top_p: found 0, allowed a number above 0 and up to 1");
+}
+
+TEST_F(Generate, GroupsInFlightGiveWhatOneBatchGives) {
+  const std::vector<GenerationRequest> requests = {
+      request(30, 9, 1), request(3, 2, 2), request(17, 12, 3), request(5, 0, 4), request(21, 7, 5)};
+  const Generation together = run(requests);
+  for (const std::int64_t groups : {2, 3, 8}) {
+    SmallRun stages(*model_, "tp_pp", {{"tp", "1"}, {"pp", "2"}});
+    const auto apart =
+        stages.generator().run(forced_to_follow(requests, together),
+                               {.prefill_chunk = 8, .in_flight = groups, .keep_logits = true});
+    ASSERT_TRUE(apart) << apart.error().message;
+    const Comparison comparison = compare(together, *apart, requests, tolerance());
+    EXPECT_TRUE(comparison.agrees()) << groups << ": " << comparison.first_problem.value_or("");
+    EXPECT_EQ(problems_of(apart->timeline), std::vector<std::string>{});
+    const auto& steps = apart->timeline.steps;
+    EXPECT_TRUE(std::ranges::adjacent_find(steps, [](const StepRecord& a, const StepRecord& b) {
+                  return b.start < a.end;
+                }) != steps.end());
+    EXPECT_EQ(apart->planning_times.size(), steps.size());
+  }
+}
+
+TEST_F(Generate, GroupsInFlightCanBeCancelled) {
+  std::atomic<bool> cancel = false;
+  GenerationOptions options{.in_flight = 3, .cancel = &cancel};
+  std::int64_t tokens = 0;
+  options.on_token = [&](std::size_t, std::int64_t) {
+    if (++tokens == 5) cancel = true;
+    return AfterToken::go_on;
+  };
+  const Generation generation =
+      run({request(9, 50, 1), request(4, 50, 2), request(6, 50, 3)}, options);
+  EXPECT_TRUE(generation.cancelled);
+  EXPECT_LT(tokens, 10);
+}
+
+TEST_F(Generate, GroupsInFlightHoldTheirCachesAtTheSameTime) {
+  SmallRun single(*model_, "single");
+  const std::vector<GenerationRequest> requests = {request(200, 50, 1), request(150, 100, 2)};
+  const auto together = single.generator().run(requests, {});
+  const auto apart = single.generator().run(requests, {.in_flight = 2});
+  ASSERT_TRUE(together && apart);
+  EXPECT_EQ(apart->memory[0].kv_cache, together->memory[0].kv_cache);
+
+  PlanHeader header = single.header();
+  header.devices[0].memory_bytes = apart->memory[0].total() - 1;
+  Generator tight(single.executor(), single.strategy(), header);
+  const auto refused = tight.run(requests, {.in_flight = 2});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(
+      refused.error().message.rfind("in_flight: found 2, with which device 0 (device0) needs", 0),
+      0U)
+      << refused.error().message;
 }
 
 TEST_F(Generate, RefusesABatchThatWillNotFitBeforeItBegins) {

@@ -1,5 +1,6 @@
 #include "exec/executor.h"
 
+#include <array>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -83,6 +84,41 @@ TEST(Executor, ForgetsAReleasedSequence) {
   const Logits again = machine.run(plan, {{1, some_tokens(3, 3)}, {2, {}}});
   Machine alone({});
   expect_near({again[0]}, alone.run(alone.plan(on_devices(1, 1), 1), {{1, some_tokens(3, 3)}}));
+}
+
+TEST(Executor, DevicesGoFromStepToStepWithoutWaitingForAll) {
+  Machine machine({.num_devices = 2});
+  const ValidPlan plan = machine.plan(on_devices(2, 1), 1);
+  const auto input = [](std::uint64_t sequence, const Tokens& tokens, std::int64_t past) {
+    const std::int64_t length = std::ssize(tokens);
+    return StepInput{.lengths = {{.q_len = length, .kv_len = past + length}},
+                     .sequences = {SequenceId{sequence}},
+                     .tokens = {tokens},
+                     .rope_lengths = {64}};
+  };
+  Executor& executor = machine.executor();
+  const std::array<Tokens, 3> prompts = {some_tokens(9, 1), some_tokens(5, 2), some_tokens(7, 3)};
+  for (std::uint64_t s = 0; s < 3; ++s)
+    ASSERT_TRUE(executor.begin(plan, input(s, prompts[s], 0), static_cast<std::int32_t>(s), false));
+  Machine alone({});
+  const ValidPlan one = alone.plan(on_devices(1, 1), 1);
+  const std::array<Tokens, 3> next = {Tokens{4}, Tokens{5}, Tokens{6}};
+  // The next step of a sequence begins while those of the others are under way.
+  for (std::uint64_t s = 0; s < 3; ++s) {
+    const auto output = executor.end(nullptr);
+    ASSERT_TRUE(output);
+    expect_near(output->logits, alone.run(one, {{s, prompts[s]}}));
+    if (s == 1) executor.release(SequenceId{1});
+    if (s == 1) continue;
+    ASSERT_TRUE(executor.begin(plan, input(s, next[s], std::ssize(prompts[s])),
+                               static_cast<std::int32_t>(3 + s), false));
+  }
+  expect_near(executor.end(nullptr)->logits, alone.run(one, {{0, next[0]}}));
+  executor.abandon();
+  for (const Executor::Held& device : executor.held()) {
+    // Two sequences of a block: two layers, K and V, 2 of the 4 KV heads of 8.
+    EXPECT_EQ(device.kv_cache, 2 * 2 * 2 * 2 * 8 * 128 * 4);
+  }
 }
 
 TEST(Executor, GivesAllRanksTheSameBits) {

@@ -193,6 +193,30 @@ TEST(Trace, EndsEveryArrowWithinASlice) {
   EXPECT_GT(arrows, 20);
 }
 
+TEST(Trace, CountsWhatDevicesHold) {
+  const Timeline timeline = sample_timeline();
+  MemoryTrace memory;
+  memory.devices.resize(timeline.devices.size());
+  memory.devices[1] = {
+      {.time = timeline.start + SimTime{1500}, .memory = {.weights = 7, .attention = 3}},
+      {.time = timeline.start + SimTime{2500}, .memory = {.weights = 7, .comm_buffers = 1}}};
+  const json trace = json::parse(trace_of(timeline, {.memory = {&memory, 1}}));
+  std::vector<json> counts;
+  for (const json& event : trace.at("traceEvents")) {
+    if (event.at("ph") == "C") counts.push_back(event);
+  }
+  ASSERT_EQ(counts.size(), 2U);
+  EXPECT_EQ(ns_of(counts[0].at("ts")), 1500);
+  EXPECT_EQ(counts[0].at("args"), json::parse(R"({"weights":7,"kv_cache":0,"activations":0,
+                                                  "attention":3,"comm_buffers":0})"));
+  EXPECT_EQ(counts[1].at("args").at("comm_buffers"), 1);
+  const std::vector<json> names = events_of(timeline, "M");
+  EXPECT_TRUE(std::ranges::any_of(names, [&](const json& name) {
+    return name.at("pid") == counts[0].at("pid") && name.at("name") == "process_name" &&
+           name.at("args").at("name") == timeline.devices[1];
+  }));
+}
+
 TEST(Trace, EscapesNames) {
   Timeline timeline = sample_timeline();
   timeline.devices[0] = "g\"p\\u\n\xFF";

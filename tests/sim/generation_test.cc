@@ -61,6 +61,41 @@ TEST_F(Generation, ItsTimelineHasEveryStepAndToken) {
   EXPECT_EQ(prediction.timeline.steps[1].start.ns - prediction.timeline.steps[0].end.ns, 500);
 }
 
+TEST_F(Generation, WhatDevicesDidIsTheSumOverAllSteps) {
+  const GenerationShape shape{.prompt_lens = {100}, .output_len = 300};
+  const GenerationPrediction prediction = predicted(shape, {.between_steps = SimTime{500}});
+  double attention_ns = 0;
+  double flops = 0;
+  std::int64_t tasks = 0;
+  for (std::int64_t i = 0; i < 300; ++i) {
+    const std::int64_t q_len = i == 0 ? 100 : 1;
+    const auto step = simulate(plan_, machine_, {{.q_len = q_len, .kv_len = 100 + i}});
+    const Metrics metrics = compute_metrics(step->timeline);
+    attention_ns += static_cast<double>(metrics.devices[1].breakdown[TimeClass::attention].ns);
+    flops += metrics.devices[1].work[OpClass::attention].flops;
+    tasks += metrics.devices[1].work[OpClass::linear].tasks;
+  }
+  ASSERT_EQ(prediction.devices.size(), 2U);
+  const DeviceMetrics& device = prediction.devices[1];
+  EXPECT_EQ(device.name, prediction.timeline.devices[1]);
+  EXPECT_EQ(device.breakdown.total(), prediction.timeline.end);
+  EXPECT_EQ(device.breakdown[TimeClass::resource_management].ns, 300 * 500);
+  EXPECT_NEAR(static_cast<double>(device.breakdown[TimeClass::attention].ns) / attention_ns, 1,
+              1e-3);
+  EXPECT_NEAR(device.work[OpClass::attention].flops / flops, 1, 1e-12);
+  EXPECT_EQ(device.work[OpClass::linear].tasks, tasks);
+  const Metrics metrics = metrics_of(prediction);
+  EXPECT_EQ(metrics.breakdown->total(), metrics.total_time);
+  EXPECT_EQ(metrics.work[OpClass::linear].tasks, 2 * tasks);
+}
+
+TEST_F(Generation, WithoutTasksSaysNothingOfDevices) {
+  const GenerationPrediction prediction =
+      predicted({.prompt_lens = {100}, .output_len = 20}, {.step = {.record_tasks = false}});
+  EXPECT_TRUE(prediction.devices.empty());
+  EXPECT_FALSE(metrics_of(prediction).breakdown.has_value());
+}
+
 TEST_F(Generation, EnergyAndPriceArePerToken) {
   const GenerationPrediction prediction = predicted({.prompt_lens = {100}, .output_len = 20});
   const double seconds = to_seconds(prediction.timeline.end);
@@ -68,6 +103,7 @@ TEST_F(Generation, EnergyAndPriceArePerToken) {
   EXPECT_NEAR(prediction.usd_per_million_tokens(), prediction.usd / 20 * 1e6, 1e-9);
   EXPECT_GT(prediction.joules, 2 * 10 * seconds);
   EXPECT_LT(prediction.joules, 2 * 60 * seconds);
+  EXPECT_NEAR(prediction.resting_joules, 2 * 10 * seconds, 1e-9);
   EXPECT_NEAR(prediction.joules_per_token(), prediction.joules / 20, 1e-12);
 }
 
@@ -87,6 +123,8 @@ TEST_F(Generation, RefusesLengthsThatAreNone) {
             "prompt_lens: found 0, allowed at least 1");
   EXPECT_EQ(message({.prompt_lens = {1}, .output_len = 0}),
             "output_len: found 0, allowed at least 1");
+  EXPECT_EQ(message({.prompt_lens = std::vector<std::int64_t>(4096, 1), .output_len = 1 << 20}),
+            "output_len: found 1048576 for each of 4096 requests, allowed 16384");
   EXPECT_EQ(message({.prompt_lens = {5000}, .output_len = 2}),
             "lengths[0].q_len: found 5000, allowed 0..4096");
 }

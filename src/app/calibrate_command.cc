@@ -77,7 +77,10 @@ class CalibrateCommand final : public Command {
     if (type.l3_bandwidth) add("reading L3", rate(type.l3_bandwidth));
     add("reading memory", rate(type.memory_bandwidth));
     add("starting a task", format_duration(*type.launch_latency));
-    add("between two steps", format_duration(*cluster.node_types.front().host.step_latency));
+    const Host& host = cluster.node_types.front().host;
+    add("between two steps", format_duration(*host.step_latency));
+    add(fmt::format("between two of up to {}", format_duration(*host.short_step)),
+        format_duration(*host.short_step_latency));
     if (fabric.latency) add("a message between devices", format_duration(*fabric.latency));
     if (fabric.bandwidth) add("large messages", rate(fabric.bandwidth));
     print(render(table));

@@ -1,5 +1,6 @@
 #include "measure/calibrate.h"
 
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <thread>
@@ -79,6 +80,10 @@ Result<ClusterSpec> calibrate(const CalibrationOptions& options) {
   NodeType& node = cluster->node_types.front();
   node.host.step_latency = Seconds{rounded(costs->step.value)};
   node.host.sources["step_latency_us"] = kSource;
+  node.host.short_step_latency = Seconds{rounded(costs->short_step.value)};
+  node.host.sources["short_step_latency_us"] = kSource;
+  node.host.short_step = Seconds{std::chrono::duration<double>(Executor::kSpinTime).count()};
+  node.host.sources["short_step_us"] = kSource;
   if (costs->link) {
     Fabric& fabric = node.fabrics.front();
     fabric.latency = Seconds{rounded(costs->link->latency.value)};

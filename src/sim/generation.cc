@@ -23,11 +23,7 @@ class GenerationRun {
  public:
   GenerationRun(const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
                 const GenerationSimOptions& options)
-      : plan_of_(plan_of),
-        machine_(machine),
-        shape_(shape),
-        options_(options),
-        between_steps_(host_time(machine, options)) {}
+      : plan_of_(plan_of), machine_(machine), shape_(shape), options_(options) {}
 
   Result<GenerationPrediction> run() {
     if (auto status = check(); !status) return tl::unexpected(status.error());
@@ -154,13 +150,15 @@ class GenerationRun {
     }
     SimTime now;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-      now += between_steps_;
+      const SimTime step{static_cast<std::int64_t>(std::llround(steps_[i].ns))};
+      const SimTime between_steps = host_time(machine_, options_, step);
+      now += between_steps;
       const SimTime start = now;
-      now += SimTime{static_cast<std::int64_t>(std::llround(steps_[i].ns))};
+      now += step;
       timeline.steps.push_back(
           {.prefill = i == 0, .new_tokens = requests, .start = start, .end = now});
       for (RequestRecord& request : timeline.requests) request.token_times.push_back(now);
-      result_.joules += steps_[i].joules + resting * to_seconds(between_steps_);
+      result_.joules += steps_[i].joules + resting * to_seconds(between_steps);
     }
     timeline.end = now;
     result_.resting_joules = resting * to_seconds(now);
@@ -173,7 +171,6 @@ class GenerationRun {
   const Machine& machine_;
   const GenerationShape& shape_;
   const GenerationSimOptions& options_;
-  SimTime between_steps_;
   std::map<std::int64_t, Sample> samples_;
   // The prefill, then the decode steps.
   struct StepTotals {
@@ -187,10 +184,13 @@ class GenerationRun {
 
 }  // namespace
 
-SimTime host_time(const Machine& machine, const GenerationSimOptions& options) {
+SimTime host_time(const Machine& machine, const GenerationSimOptions& options, SimTime step) {
   if (options.between_steps) return *options.between_steps;
-  const ClusterSpec& cluster = machine.topology().cluster();
-  return to_sim_time(cluster.node_types.front().host.step_latency.value_or(Seconds{}));
+  const Host& host = machine.topology().cluster().node_types.front().host;
+  const bool is_short =
+      host.short_step_latency && host.short_step && to_seconds(step) <= host.short_step->value;
+  const std::optional<Seconds> latency = is_short ? host.short_step_latency : host.step_latency;
+  return to_sim_time(latency.value_or(Seconds{}));
 }
 
 Metrics metrics_of(const GenerationPrediction& prediction) {

@@ -21,6 +21,20 @@ function(weir_library folder)
   target_link_libraries(weir_${folder} PUBLIC ${arg_DEPENDS} ${arg_LIBRARIES} PRIVATE weir_warnings)
 endfunction()
 
+# weir_embed_files(<output> FILES <files> HEADER <header> TYPE <struct> FUNCTION <name>): the source <output> in the current build
+# folder, in which FUNCTION() returns the files' names and texts, in the given order, as a span of TYPE. HEADER declares both.
+function(weir_embed_files output)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "HEADER;TYPE;FUNCTION" "FILES")
+  set(script ${PROJECT_SOURCE_DIR}/cmake/embed_files.cmake)
+  list(JOIN arg_FILES "|" joined)
+  add_custom_command(
+    OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/${output}
+    COMMAND ${CMAKE_COMMAND} -DOUTPUT=${CMAKE_CURRENT_BINARY_DIR}/${output} "-DFILES=${joined}" -DHEADER=${arg_HEADER}
+            -DTYPE=${arg_TYPE} -DFUNCTION=${arg_FUNCTION} -P ${script}
+    DEPENDS ${arg_FILES} ${script}
+    VERBATIM)
+endfunction()
+
 # weir_test(<folder> SOURCES <files> [DEPENDS <folders>] [LIBRARIES <imported targets>] [LABELS <labels>])
 # The binary is <folder>_test; every TEST in it becomes a CTest entry.
 function(weir_test folder)

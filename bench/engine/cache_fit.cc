@@ -189,8 +189,10 @@ Result<std::string> sweep(const ClusterSpec& cluster, std::span<const Level> lev
               .rows = {}};
   constexpr auto kLinear = static_cast<std::size_t>(OpClass::linear);
   // Two sizes to each doubling.
-  for (double layer = static_cast<double>(levels.front().bytes) / 8;
-       2 * layer <= static_cast<double>(largest); layer *= std::sqrt(2.0)) {
+  const double smallest = static_cast<double>(levels.front().bytes) / 8;
+  for (int half_doublings = 0;; ++half_doublings) {
+    const double layer = smallest * std::exp2(half_doublings / 2.0);
+    if (2 * layer > static_cast<double>(largest)) break;
     options.progress(fmt::format("cache fit: layers of {:.2f} MiB", layer / kMib));
     const auto point = sweep_point(static_cast<std::int64_t>(layer), *machine);
     if (!point) return tl::unexpected(point.error());
@@ -238,7 +240,7 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
   // A device's share is less than the whole where it is not the only one.
   if (cluster->device_types.front().l3 == type.l3) {
     options.progress("cache fit: L3");
-    const auto at_l3 = compare_at(levels[1], core);
+    auto at_l3 = compare_at(levels[1], core);
     if (!at_l3) return at_l3;
     *text += *at_l3;
   } else {
@@ -248,7 +250,7 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
         "the whole would. There is nothing to gain, and the sizes below show the step.\n\n",
         static_cast<double>(type.l3->value) / kMib);
   }
-  const auto sizes = sweep(*cluster, levels, 3 * type.l3->value, options);
+  auto sizes = sweep(*cluster, levels, 3 * type.l3->value, options);
   if (!sizes) return sizes;
   return *text + *sizes;
 }

@@ -134,7 +134,7 @@ Result<std::array<double, 2>> sdpa_seconds(const std::string& python,
   if (!lines) return tl::unexpected(lines.error());
   std::array<double, 2> seconds{};
   for (std::size_t i = 0; i < std::min(seconds.size(), lines->size()); ++i)
-    seconds[i] = std::atof((*lines)[i].c_str());
+    seconds[i] = std::strtod((*lines)[i].c_str(), nullptr);
   if (std::ranges::min(seconds) <= 0)
     return run_failed(fmt::format("{}: printed no times", python));
   return seconds;
@@ -262,12 +262,12 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
 Result<std::string> peers_section(const SectionOptions& options) {
   std::string text;
   if (options.llama_cpp) {
-    const auto part = compare_with_llama(*options.llama_cpp, options);
+    auto part = compare_with_llama(*options.llama_cpp, options);
     if (!part) return part;
     text += *part;
   }
   if (options.torch) {
-    const auto part = compare_with_torch(*options.torch, options);
+    auto part = compare_with_torch(*options.torch, options);
     if (!part) return part;
     text += *part;
   }

@@ -53,8 +53,9 @@ std::string axes(const Chart& chart, const Canvas& canvas) {
     svg += line(kLeft, canvas.y(value), kWidth - kRight, canvas.y(value), "stroke=\"#ddd\"");
     svg += text(kLeft - 6, canvas.y(value) + 4, "end", fmt::format("{:.3g}", value));
   }
-  for (double value = std::exp2(std::ceil(std::log2(chart.x.front()))); value <= chart.x.back();
-       value *= 2) {
+  for (auto power = static_cast<int>(std::ceil(std::log2(chart.x.front())));
+       std::exp2(power) <= chart.x.back(); ++power) {
+    const double value = std::exp2(power);
     svg += line(canvas.x(value), floor, canvas.x(value), floor + 4, "stroke=\"#333\"");
     svg += text(canvas.x(value), floor + 18, "middle", fmt::format("{:g}", value));
   }
@@ -90,8 +91,9 @@ std::string draw(const Chart& chart) {
       svg += fmt::format("{:.1f},{:.1f} ", canvas.x(chart.x[at]), canvas.y(one.values[at]));
     svg += fmt::format("\" {}/>\n", stroke);
     // Two columns below the axis.
+    const std::size_t row = i / 2;
     const double x = kLeft + static_cast<double>(i % 2) * (kWidth - kLeft) / 2;
-    const double y = kHeight - 40 + 18 * static_cast<double>(i / 2);
+    const double y = kHeight - 40 + 18 * static_cast<double>(row);
     svg += line(x, y - 4, x + 28, y - 4, stroke);
     svg += text(x + 34, y, "start", one.name);
   }

@@ -5,12 +5,12 @@
 //   kernel_bench [WORKERS [SECTION]]     sections: team linear decode attention kv_decode rows
 
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <numeric>
 #include <string>
@@ -346,7 +346,7 @@ void run_sections(Team& team, std::string_view wanted) {
 
 int main(int argc, char** argv) {
   const int workers = argc > 1
-                          ? std::max(1, std::atoi(argv[1]))
+                          ? std::max(1, static_cast<int>(std::strtol(argv[1], nullptr, 10)))
                           : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   weir::Team team(workers);
   fmt::print("{} workers, FMA peak {:.1f} GFLOP/s, memory read {:.2f} GB/s\n", workers,

@@ -1,7 +1,7 @@
 // How fast plans are simulated. Judged by: >= 10 M tasks/s in the static pass, >= 10 M activities/s
 // of an expanded plan where no link is shared and >= 3 M/s where some are, <= 64 bytes for each
-// activity, >= 1000 whole configurations/s (tp 8, 80 layers, plan built and simulated) and >= 10,000
-// folded, 4096 devices x 80 layers in under 1 s, and no more than n log n as plans grow.
+// activity, >= 1000 whole configurations/s (tp 8, 80 layers, plan built and simulated) and >=
+// 10,000 folded, 4096 devices x 80 layers in under 1 s, and no more than n log n as plans grow.
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -40,9 +40,17 @@ struct Configuration {
   StepShape shape;
 };
 
-Configuration configuration(std::int64_t tp, std::int64_t pp, std::int64_t requests,
-                            std::int64_t microbatches = 1, std::int64_t layers = 80,
-                            std::int64_t q_len = 1) {
+struct Sizes {
+  std::int64_t tp = 1;
+  std::int64_t pp = 1;
+  std::int64_t requests = 8;
+  std::int64_t microbatches = 1;
+  std::int64_t layers = 80;
+  std::int64_t q_len = 1;
+};
+
+Configuration configuration(const Sizes& sizes) {
+  const auto [tp, pp, requests, microbatches, layers, q_len] = sizes;
   ModelSpec model = large_model();
   model.num_layers = layers;
   auto named = make_strategy("tp_pp",
@@ -82,7 +90,7 @@ Machine machine_of(const std::string& cluster) {
 
 void whole_configuration(benchmark::State& state) {
   const Machine machine = machine_of("h100-sxm");
-  const Configuration made = configuration(8, 1, 8);
+  const Configuration made = configuration({.tp = 8});
   for (auto _ : state) {
     const ValidPlan plan = planned(made);
     const auto step = simulate(plan, machine, plan->limits, {.record_tasks = false});
@@ -94,7 +102,7 @@ BENCHMARK(whole_configuration)->Unit(benchmark::kMicrosecond);
 
 void folded_configuration(benchmark::State& state) {
   const Machine machine = machine_of(fmt::format("h100-sxm:{}", state.range(0)));
-  const Configuration made = configuration(8, state.range(0), 8);
+  const Configuration made = configuration({.tp = 8, .pp = state.range(0)});
   SimulateOptions options;
   options.record_tasks = state.range(1) == 1;
   for (auto _ : state) {
@@ -114,7 +122,7 @@ BENCHMARK(folded_configuration)
 
 void simulated_plan(benchmark::State& state) {
   const Machine machine = machine_of("h100-sxm");
-  const ValidPlan plan = planned(configuration(8, 1, 8));
+  const ValidPlan plan = planned(configuration({.tp = 8}));
   for (auto _ : state) {
     const auto step = simulate(plan, machine, plan->limits, {.record_tasks = false});
     benchmark::DoNotOptimize(step->timeline.end);
@@ -126,7 +134,7 @@ BENCHMARK(simulated_plan)->Unit(benchmark::kMicrosecond);
 // Tasks per second, costs known.
 void schedule_tasks(benchmark::State& state) {
   const Machine machine = machine_of("h100-sxm");
-  const ValidPlan plan = planned(configuration(8, 1, 8));
+  const ValidPlan plan = planned(configuration({.tp = 8}));
   const auto costs = StepCosts::make(plan, machine, plan->limits, {});
   std::int64_t tasks = 0;
   for (auto _ : state) {
@@ -162,7 +170,8 @@ struct Messages {
 // A prefill in four microbatches, with every collective as its messages.
 Messages messages_of(const Machine& machine, std::int64_t tp, std::int64_t pp,
                      std::int64_t layers) {
-  const ValidPlan plan = planned(configuration(tp, pp, 8, 4, layers, 512));
+  const ValidPlan plan = planned(
+      configuration({.tp = tp, .pp = pp, .microbatches = 4, .layers = layers, .q_len = 512}));
   const CollectiveOptions options{.custom_all_reduce = false};
   const auto costs = StepCosts::make(plan, machine, plan->limits, options);
   auto made = to_expanded_activities(plan, *costs, machine, plan->limits, options);
@@ -259,7 +268,7 @@ void simulated_cluster(benchmark::State& state) {
   const std::int64_t tp = state.range(0);
   const std::int64_t pp = state.range(1);
   const Machine machine = machine_of(fmt::format("h100-sxm:{}", tp * pp / 8));
-  const ValidPlan plan = planned(configuration(tp, pp, 1));
+  const ValidPlan plan = planned(configuration({.tp = tp, .pp = pp, .requests = 1}));
   SimulateOptions options;
   options.record_tasks = false;
   options.expand_collectives = state.range(2) != 0;

@@ -234,6 +234,7 @@ class ClaimsCommand final : public Command {
     for (const std::string& name : notes_) {
       if (std::ranges::find(notes, name, &Note::name) != notes.end()) continue;
       std::vector<std::string_view> names;
+      names.reserve(notes.size());
       for (const Note& note : notes) names.push_back(note.name);
       return invalid_input(
           fmt::format("--note: found {}, allowed {}", name, fmt::join(names, ", ")));

@@ -118,7 +118,7 @@ class DemoCommand final : public Command {
   }
 
  private:
-  void introduce(const Questions& questions) {
+  void introduce(const Questions& questions) const {
     if (json_) return;
     std::string lengths;
     for (const RecallDocument& document : questions.documents)

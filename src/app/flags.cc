@@ -18,7 +18,7 @@ namespace {
 std::string long_name(const FlagText& flag) { return flag.name.substr(flag.name.find("--")); }
 
 CLI::Option* add_value(CLI::App& app, const FlagText& flag, const std::string& type,
-                       std::function<void(const std::string&)> read) {
+                       const std::function<void(const std::string&)>& read) {
   auto* option = app.add_option_function<std::string>(flag.name, read, flag.help);
   option->type_name(type)->required(flag.required);
   return option;

@@ -121,7 +121,7 @@ class ModelCommand final : public Command {
     return ExitCode::success;
   }
 
-  Result<ExitCode> show() {
+  Result<ExitCode> show() const {
     const auto model = load_model(shown_.model);
     if (!model) return tl::unexpected(model.error());
     if (json_) {

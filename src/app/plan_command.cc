@@ -52,12 +52,9 @@ Status write_svg(const std::string& dot_text, const std::string& path) {
                                                   path.c_str(), input.c_str(), nullptr};
     pid_t child = 0;
     int exit_status = -1;
-    const int error =
-        posix_spawnp(&child, "dot", nullptr, nullptr,
-                     const_cast<char* const*>(
-                         arguments.data()),  // NOLINT(cppcoreguidelines-pro-type-const-cast):
-                                             // POSIX's signature; it does not write.
-                     environ);
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): POSIX's signature; it does not write.
+    auto* const unwritten = const_cast<char* const*>(arguments.data());
+    const int error = posix_spawnp(&child, "dot", nullptr, nullptr, unwritten, environ);
     if (error == 0) waitpid(child, &exit_status, 0);
     if (error != 0 || exit_status != 0) {
       status = run_failed(fmt::format(

@@ -28,7 +28,8 @@ inline constexpr IntegerLimits kOutputLimits = {.min = 1, .max = std::int64_t{1}
 // Setup flags (app/setup.h), --activation-dtype, --batch, --prompt-len, --output-len.
 void add_request_flags(CLI::App& app, SetupOptions& setup, RequestOptions& requests);
 
-// Fails where a request is longer than the model's positions.
+// Fails where a request is longer than the model's positions, and where all together are more than
+// 64 bits can count.
 [[nodiscard]] Status check_lengths(const ModelSpec& model, const RequestOptions& requests);
 
 }  // namespace weir

@@ -225,7 +225,7 @@ class RunCommand final : public Command {
   }
 
   // The part of any other rank, which says nothing.
-  Result<ExitCode> obey(Ranks& ranks) {
+  Result<ExitCode> obey(Ranks& ranks) const {
     const auto model = open_rank_model(options_.model);
     const auto device = await_go(ranks, model, options_.setup.threads_per_device);
     // Rank 0 says why, and its exit code is the run's: launchers may add up those of all ranks.

@@ -15,6 +15,8 @@ class TemporaryFolder {
   [[nodiscard]] static Result<TemporaryFolder> make(const std::string& purpose);
   TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::exchange(other.path_, "")) {}
   TemporaryFolder& operator=(TemporaryFolder&&) = delete;
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
   ~TemporaryFolder();
 
   [[nodiscard]] const std::string& path() const { return path_; }

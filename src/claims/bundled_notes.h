@@ -1,6 +1,6 @@
 #pragma once
 // The files of data/claims/, built into the program. The definition is written by
-// embed_notes.cmake.
+// cmake/embed_files.cmake.
 
 #include <span>
 #include <string_view>

@@ -192,7 +192,7 @@ Value evaluate_call(const Expression& call, const Scope& scope) {
       arguments.emplace_back(operand.name);
       continue;
     }
-    const auto value = evaluate(operand, scope);
+    auto value = evaluate(operand, scope);
     if (!value || !*value) return value;
     arguments.emplace_back(**value);
   }
@@ -225,9 +225,9 @@ double combine(Expression::Kind kind, double left, double right) {
 }
 
 Value evaluate_pair(const Expression& expression, const Scope& scope) {
-  const auto left = evaluate(expression.operands[0], scope);
+  auto left = evaluate(expression.operands[0], scope);
   if (!left || !*left) return left;
-  const auto right = evaluate(expression.operands[1], scope);
+  auto right = evaluate(expression.operands[1], scope);
   if (!right || !*right) return right;
   return combine(expression.kind, **left, **right);
 }

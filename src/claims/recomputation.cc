@@ -176,7 +176,7 @@ class Recomputer {
     if (!count) return tl::unexpected(count.error());
     if (function == Function::pool) return static_cast<double>(count->pool);
     if (function == Function::gpus) return static_cast<double>(count->total());
-    const auto watts = named_figure("max_watts", model_, assumptions_, cluster_);
+    auto watts = named_figure("max_watts", model_, assumptions_, cluster_);
     if (!watts) return watts;
     return *watts * static_cast<double>(count->total());
   }
@@ -190,12 +190,12 @@ class Recomputer {
       const auto& setup = std::get<std::string>(argument);
       const auto run = run_of(setup, length);
       if (!run) return tl::unexpected(run.error());
-      const auto gpus = device_figure(Function::gpus, setup, length);
+      auto gpus = device_figure(Function::gpus, setup, length);
       if (!gpus) return gpus;
       const double rate = 1 / ((*run)->total * *gpus);
       if (rate <= best) continue;
       best = rate;
-      const auto pool = device_figure(Function::pool, setup, length);
+      auto pool = device_figure(Function::pool, setup, length);
       if (!pool) return pool;
       size = *pool;
     }

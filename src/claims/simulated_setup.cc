@@ -327,9 +327,9 @@ Result<SimulatedRun> SimulatedSetup::simulate(std::int64_t seq_len, const Device
   };
   if (count.pool == 0 || wanted <= kMostPoolRequests) return run_batch(wanted);
   constexpr std::int64_t kFirst = kMostPoolRequests / 2;
-  const auto first = run_batch(kFirst);
+  auto first = run_batch(kFirst);
   if (!first) return first;
-  const auto second = run_batch(kMostPoolRequests);
+  auto second = run_batch(kMostPoolRequests);
   if (!second) return second;
   return Line(kFirst, kMostPoolRequests, wanted).at(*first, *second);
 }

@@ -61,7 +61,7 @@ void keep_top_p(double top_p, std::vector<TokenProbability>& tokens) {
 // that no comparison waits for the one before.
 std::int64_t place_of_largest(std::span<const float> logits) {
   constexpr std::size_t kAtOnce = 32;
-  std::array<float, kAtOnce> largest;
+  std::array<float, kAtOnce> largest{};
   largest.fill(-std::numeric_limits<float>::infinity());
   std::size_t i = 0;
   for (; i + kAtOnce <= logits.size(); i += kAtOnce) {

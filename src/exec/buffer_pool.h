@@ -23,6 +23,8 @@ class PooledBuffer {
     std::swap(block_, other.block_);
     return *this;
   }
+  PooledBuffer(const PooledBuffer&) = delete;
+  PooledBuffer& operator=(const PooledBuffer&) = delete;
   ~PooledBuffer();
 
   [[nodiscard]] float* data() const { return reinterpret_cast<float*>(block_.data()); }
@@ -40,6 +42,7 @@ class BufferPool {
   BufferPool() = default;
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
+  ~BufferPool() = default;
 
   // Throws std::bad_alloc when memory runs out.
   [[nodiscard]] PooledBuffer take(std::int64_t floats);

@@ -123,7 +123,7 @@ class ComputeTask {
   }
 
  private:
-  [[nodiscard]] Team& team() { return *device_.team; }
+  [[nodiscard]] Team& team() const { return *device_.team; }
   [[nodiscard]] const ModelSpec& model() const { return plan_.model; }
   [[nodiscard]] const BufferWeights& weight(std::size_t o, std::size_t part) const {
     return weights_[o][part];

@@ -19,6 +19,7 @@ class KvMemory {
   KvMemory() = default;
   KvMemory(const KvMemory&) = delete;
   KvMemory& operator=(const KvMemory&) = delete;
+  ~KvMemory() = default;
 
   // Aligned to a cache line, contents undefined. Throws std::bad_alloc when memory runs out.
   [[nodiscard]] std::byte* take(std::size_t bytes);

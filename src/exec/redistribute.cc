@@ -45,6 +45,7 @@ Region dense(float* data, const ResolvedBox& box, bool with_lse) {
 
 // Where `box` lies in a buffer. `first_token`: what box.token counts minus what the buffer's rows
 // count (past positions).
+// NOLINTNEXTLINE(readability-non-const-parameter): the region is written to.
 Region region_of(const BoundBuffer& buffer, float* data, float* lse, const ResolvedBox& box,
                  std::int64_t first_token) {
   const std::int64_t row = buffer.row_of(box.request, box.token.begin - first_token);
@@ -168,9 +169,9 @@ class Parts {
       unpack_kv(transfer, from);
       return;
     }
-    // Regions are read-only on this side; one type serves both.
-    fold(transfer, dense(const_cast<float*>(from), transfer.box,
-                         partial_attention()));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): only read; one type for both sides.
+    auto* const unwritten = const_cast<float*>(from);
+    fold(transfer, dense(unwritten, transfer.box, partial_attention()));
   }
 
   void copy_within(const Transfer& transfer) {

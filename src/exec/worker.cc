@@ -29,6 +29,19 @@ void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old)
   word.wait(old, std::memory_order_acquire);
 }
 
+void load_slice(OpKind kind, const WeightSlice& slice, Team& team, DeviceWeights& weights,
+                BufferWeights& loaded) {
+  // A matrix of one row comes before its bias.
+  const bool is_matrix = slice.rows() != 1 || loaded.matrix == nullptr;
+  if (kind == OpKind::embed) {
+    loaded.table = weights.table(slice);
+  } else if (class_of(kind) == OpClass::linear && is_matrix) {
+    loaded.matrix = &weights.matrix(team, slice);
+  } else {
+    loaded.vector = weights.vector(slice);
+  }
+}
+
 // Loads the weights of every compute task of the device, in queue order.
 std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& team,
                                       DeviceWeights& weights) {
@@ -44,18 +57,8 @@ std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& t
         if (piece.device != device || std::ranges::find(seen, piece.box) != seen.end()) continue;
         seen.push_back(piece.box);
         BufferWeights& loaded = buffers.emplace_back();
-        for (const WeightSlice& slice : weight_slices(plan, node, output, piece)) {
-          if (node.kind == OpKind::embed) {
-            loaded.table = weights.table(slice);
-          } else if (class_of(node.kind) == OpClass::linear && slice.rows() != 1) {
-            loaded.matrix = &weights.matrix(team, slice);
-          } else if (class_of(node.kind) == OpClass::linear && loaded.matrix == nullptr) {
-            loaded.matrix =
-                &weights.matrix(team, slice);  // A matrix of one row comes before its bias.
-          } else {
-            loaded.vector = weights.vector(slice);
-          }
-        }
+        for (const WeightSlice& slice : weight_slices(plan, node, output, piece))
+          load_slice(node.kind, slice, team, weights, loaded);
       }
     }
   }

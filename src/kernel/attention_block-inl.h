@@ -98,12 +98,13 @@ struct RowPanel {
 class BlockMemory {
  public:
   explicit BlockMemory(const AttentionTask& task)
-      : key_dim_(task.tile->key_dim), value_dim_(task.tile->value_dim) {
+      : key_dim_(task.tile->key_dim),
+        value_dim_(task.tile->value_dim),
+        panel_floats_((key_dim_ + value_dim_ + 4) * kPanel) {
     const std::int64_t panels = ceil_div(task.rows(), kPanel);
     // An odd number of cache lines, one of the strides that `score_product` knows.
     key_stride = key_dim_ <= 64 ? 80 : key_dim_ <= 128 ? 144 : key_dim_ <= 256 ? 272 : 528;
     value_stride = round_up(value_dim_, 32) + 16;
-    panel_floats_ = (key_dim_ + value_dim_ + 4) * kPanel;
     const std::int64_t key_floats = kKeyBlock * key_stride;
     const std::int64_t value_floats = kKeyBlock * value_stride;
     Scratch& scratch = worker_scratch();

@@ -51,6 +51,8 @@ class PackedWeights {
   ~PackedWeights();
   PackedWeights(PackedWeights&&) noexcept;
   PackedWeights& operator=(PackedWeights&&) noexcept;
+  PackedWeights(const PackedWeights&) = delete;
+  PackedWeights& operator=(const PackedWeights&) = delete;
 
   [[nodiscard]] std::int64_t out_features() const;
   [[nodiscard]] std::int64_t in_features() const;

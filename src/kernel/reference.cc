@@ -215,15 +215,13 @@ void score_slice(const ScoreTile& tile) {
                                     {.begin = tile.key_begin, .end = tile.key_end});
     for (std::int64_t head = 0; head < tile.num_heads; ++head) {
       float* scores = tile.scores + (query * tile.num_heads + head) * keys;
-      for (std::int64_t key = tile.key_begin; key < tile.key_end; ++key) {
+      std::fill_n(scores, keys, 0.0F);
+      const float* q = tile.q + query * tile.q_row_stride + head * tile.q_head_stride;
+      const std::int64_t kv_head = tile.kv_head_of[static_cast<std::size_t>(head)];
+      for (std::int64_t key = seen.begin; key < seen.end; ++key) {
         double dot = 0;
-        if (key >= seen.begin && key < seen.end) {
-          const float* q = tile.q + query * tile.q_row_stride + head * tile.q_head_stride;
-          const std::int64_t kv_head = tile.kv_head_of[static_cast<std::size_t>(head)];
-          for (std::int64_t d = 0; d < tile.key_dim; ++d) {
-            dot += q[d] * kv_element(tile.keys, key, kv_head, tile.first_dim + d);
-          }
-        }
+        for (std::int64_t d = 0; d < tile.key_dim; ++d)
+          dot += q[d] * kv_element(tile.keys, key, kv_head, tile.first_dim + d);
         scores[key - tile.key_begin] = static_cast<float>(tile.scale * dot);
       }
     }

@@ -30,6 +30,7 @@ Block::Block(std::size_t bytes) {
   if (alignment == kHugePage) (void)madvise(data_, bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);
 }
 
+// NOLINTNEXTLINE(cppcoreguidelines-no-malloc): this is the owner of what aligned_alloc returns.
 Block::~Block() { std::free(data_); }
 
 void Scratch::reserve(std::size_t bytes) {

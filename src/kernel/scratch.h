@@ -15,6 +15,8 @@ class Block {
   Block() = default;
   explicit Block(std::size_t bytes);
   ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
   Block(Block&& other) noexcept { swap(other); }
   Block& operator=(Block&& other) noexcept {
     swap(other);

@@ -109,7 +109,7 @@ void keep_distinct(std::vector<Bound>& bounds) {
 
 // All bounds on one axis, ascending and distinct; nullopt (with a problem) where some two have no
 // fixed order.
-std::optional<std::vector<Bound>> ordered_bounds(std::vector<Bound> bounds, std::size_t axis,
+std::optional<std::vector<Bound>> ordered_bounds(const std::vector<Bound>& bounds, std::size_t axis,
                                                  std::vector<std::string>& problems) {
   std::optional<std::pair<Bound, Bound>> unordered;
   const auto less = [&unordered](Bound a, Bound b) {
@@ -373,7 +373,7 @@ std::vector<std::string> problems_of(const Layout& layout, const LayoutDomain& d
       on_axis.push_back(tile[axis].end);
     }
     keep_distinct(on_axis);
-    auto sorted = ordered_bounds(std::move(on_axis), axis, problems);
+    auto sorted = ordered_bounds(on_axis, axis, problems);
     if (!sorted) {
       auto by_request = problems_by_request(layout, domain);
       return by_request ? *std::move(by_request) : problems;

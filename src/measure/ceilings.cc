@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "kernel/scratch.h"
@@ -103,25 +104,67 @@ double fma_flops_per_s(Team& team) {
   return flops / seconds;
 }
 
-double read_bytes_per_s(Team& team, std::int64_t bytes) {
-  const std::int64_t values_wanted = bytes / static_cast<std::int64_t>(sizeof(float));
-  const kernel::Block block(static_cast<std::size_t>(bytes));
-  auto* const values = reinterpret_cast<float*>(block.data());
-  const auto part = [&](const std::function<void(std::int64_t, std::int64_t)>& body) {
-    team.parallel_for(values_wanted, 1024, body);
-  };
-  part(
-      [&](std::int64_t begin, std::int64_t end) { std::fill(values + begin, values + end, 1.0F); });
-  std::atomic<float> sink{0};
-  // Small sets are read often enough for the clock to tell.
-  const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes);
-  const double seconds = best_seconds(5, [&] {
-    part([&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t go = 0; go < goes; ++go)
-        sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values + begin, end - begin));
+namespace {
+
+// Memory that a team reads, each worker its own part.
+class ReadSet {
+ public:
+  ReadSet(Team& team, std::int64_t bytes)
+      : team_(team), bytes_(bytes), block_(static_cast<std::size_t>(bytes)) {
+    each_part([](float* values, std::int64_t count) { std::fill_n(values, count, 1.0F); });
+  }
+
+  [[nodiscard]] double bytes_per_s() {
+    // Small sets are read often enough for the clock to tell.
+    const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes_);
+    std::atomic<float> sink{0};
+    const double seconds = best_seconds(5, [&] {
+      each_part([&](const float* values, std::int64_t count) {
+        for (std::int64_t go = 0; go < goes; ++go)
+          sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values, count));
+      });
     });
-  });
-  return static_cast<double>(goes * bytes) / seconds;
+    return static_cast<double>(goes * bytes_) / seconds;
+  }
+
+ private:
+  void each_part(const std::function<void(float*, std::int64_t)>& body) {
+    auto* const values = reinterpret_cast<float*>(block_.data());
+    team_.parallel_for(
+        bytes_ / static_cast<std::int64_t>(sizeof(float)), 1024,
+        [&](std::int64_t begin, std::int64_t end) { body(values + begin, end - begin); });
+  }
+
+  Team& team_;
+  std::int64_t bytes_;
+  kernel::Block block_;
+};
+
+}  // namespace
+
+double read_bytes_per_s(Team& team, std::int64_t bytes) {
+  return ReadSet(team, bytes).bytes_per_s();
+}
+
+struct MemoryWatch::State {
+  explicit State(std::span<const int> cores)
+      : team(std::max(1, static_cast<int>(cores.size())), cores), set(team, kFarMoreThanCaches) {}
+
+  Team team;
+  ReadSet set;
+};
+
+MemoryWatch::MemoryWatch(std::span<const int> cores) : state_(std::make_unique<State>(cores)) {}
+MemoryWatch::~MemoryWatch() = default;
+
+double MemoryWatch::bytes_per_s() {
+  double rate = 0;
+  // Pins the thread that measures, so not the caller's.
+  std::thread([&] {
+    state_->team.pin_caller();
+    rate = state_->set.bytes_per_s();
+  }).join();
+  return rate;
 }
 
 }  // namespace weir

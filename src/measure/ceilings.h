@@ -2,6 +2,8 @@
 // What the machine can do at most, measured in the same run as the kernels that are judged by it.
 
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "kernel/team.h"
 
@@ -14,5 +16,23 @@ namespace weir {
 // holds them. The default is many times any last-level cache that a few cores have to themselves.
 inline constexpr std::int64_t kFarMoreThanCaches = std::int64_t{256} << 20;
 [[nodiscard]] double read_bytes_per_s(Team& team, std::int64_t bytes = kFarMoreThanCaches);
+
+// The same asked again and again, for it changes: the host of a virtual machine moves its cores
+// about, and two that read 85 GB/s together read 48 when they have come to share a way to memory.
+class MemoryWatch {
+ public:
+  // A worker for each core; empty: one, not pinned.
+  explicit MemoryWatch(std::span<const int> cores);
+  ~MemoryWatch();
+  MemoryWatch(const MemoryWatch&) = delete;
+  MemoryWatch& operator=(const MemoryWatch&) = delete;
+
+  // At this moment, of all cores together. Takes some 20 ms.
+  [[nodiscard]] double bytes_per_s();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace weir

@@ -1,10 +1,9 @@
 #include "measure/device_teams.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <barrier>
 #include <chrono>
+#include <ctime>
 #include <thread>
 
 #include "base/check.h"
@@ -125,6 +124,7 @@ std::vector<double> DeviceTeams::measure(
   std::vector<double> medians;
   for (std::size_t i = 0; i < times.front().size(); ++i) {
     std::vector<double> of_devices;
+    of_devices.reserve(times.size());
     for (const std::vector<double>& device : times) of_devices.push_back(device.at(i));
     medians.push_back(median(std::move(of_devices)));
   }

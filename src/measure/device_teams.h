@@ -14,6 +14,9 @@ namespace weir {
 
 class Stopwatch {
  public:
+  Stopwatch() = default;
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
   virtual ~Stopwatch() = default;
   // Waits until all devices have come this far, then has `work` done again and again, and keeps the
   // median time of one go in seconds. What the first go has to set up is not timed.

@@ -241,7 +241,8 @@ struct HeadCost {
 HeadCost head_cost(const AttentionSet& set, double all_keys, double fewer_keys) {
   const double heads = static_cast<double>(set.heads);
   const double keys = static_cast<double>(set.keys);
-  const double fewer = static_cast<double>(set.keys / kShorter);
+  const std::int64_t shorter = set.keys / kShorter;
+  const double fewer = static_cast<double>(shorter);
   const double slope = std::clamp((all_keys - fewer_keys) / (keys - fewer), 0.0, all_keys / keys);
   return {.per_key = slope / heads, .to_begin = (all_keys - slope * keys) / heads};
 }

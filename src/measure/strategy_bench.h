@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -31,6 +33,8 @@ struct BenchPoint {
   std::int64_t length = 0;  // Of the prompt.
   PhaseTimes measured;      // Medians of the repetitions.
   PhaseTimes predicted;
+  // Bytes per second of all devices together, where that was not as calibrated while they ran.
+  std::optional<double> other_memory = {};
 
   [[nodiscard]] double error() const { return predicted.step / measured.step - 1; }
 };
@@ -39,7 +43,15 @@ struct StrategyBenchOptions {
   std::vector<std::int64_t> lengths;
   std::int64_t decode_steps = 16;
   std::int64_t repetitions = 5;
+  // How fast all devices together read memory at this moment; empty: not watched. Looked at before
+  // and after each repetition: where it is not what the cluster file says (host.memory_gb_per_s),
+  // the machine is not the one that was calibrated, and there is another repetition, up to as many
+  // again. What is measured counts as calibrated if any repetition was.
+  std::function<double()> memory_now = {};
 };
+
+// Rates that differ by less are the same state of the machine.
+inline constexpr double kSameMemory = 0.2;
 
 // Both phases of every length. `header` says all of a plan but limits and logits; its devices are
 // the executor's and the machine's first ones. Prompts are not longer than kMaxPrefillChunk.

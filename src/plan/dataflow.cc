@@ -175,7 +175,6 @@ class DataflowCheck {
       case attend_scores:
         return in_layer(input == 0 ? score_slice : kv_append);
       case merge:
-        return in_layer(attention);
       case o_proj:
         return in_layer(attention);
       case add:

@@ -186,7 +186,7 @@ class LocalityCheck {
   void appended_where_projected() {
     for (const std::size_t tensor : {0, 1}) {
       if (plan_.at(node_.inputs[2 + tensor]).layout != plan_.at(node_.outputs[tensor]).layout) {
-        problems_.push_back(
+        problems_.emplace_back(
             "the cache before and after are laid out differently, which needs a kv_copy");
       }
       for (const Piece& piece : out(tensor).pieces) {
@@ -208,7 +208,9 @@ class LocalityCheck {
   void needs_cache(const Piece& tile, std::size_t input, const Range& keys, const Range& dims) {
     const Interval heads =
         kv_heads_of(plan_.model, resolve(tile.box.head, plan_.model.num_q_heads));
-    if (!cached(in(input), tile.device, tile.box.request, keys, heads, dims)) {
+    const CacheRead read = {
+        .requests = tile.box.request, .keys = keys, .heads = heads, .dims = dims};
+    if (!cached(in(input), tile.device, read)) {
       problem(tile, fmt::format("{} of heads [{}, {}) at positions {} is not all there",
                                 to_string(plan_.at(node_.inputs[input]).role), heads.begin,
                                 heads.end, to_string(keys)));
@@ -284,18 +286,24 @@ class LocalityCheck {
       }
     }
     const bool partial = in(0).kind == LayoutKind::softmax && in(1).kind == LayoutKind::softmax;
-    if (!partial) problems_.push_back("only partial attention can be merged");
+    if (!partial) problems_.emplace_back("only partial attention can be merged");
   }
 
   // Heads and dimensions: pieces of different ones are stored apart, and a tile reads one store.
   using Stored = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
   using SpansByStore = std::map<Stored, std::vector<Range>>;
 
+  struct CacheRead {
+    Range requests;
+    Range keys;
+    Interval heads;
+    Range dims;
+  };
+
   // Do the device's pieces of the cache together span these positions, for each of the requests?
-  [[nodiscard]] bool cached(const Layout& cache, DeviceId device, const Range& requests,
-                            const Range& keys, Interval heads, const Range& dims) const {
-    const Interval wanted_dims = resolve(dims, plan_.model.head_dim);
-    const Interval which = requests_of({.request = requests}, plan_.batch_size());
+  [[nodiscard]] bool cached(const Layout& cache, DeviceId device, const CacheRead& read) const {
+    const Interval wanted_dims = resolve(read.dims, plan_.model.head_dim);
+    const Interval which = requests_of({.request = read.requests}, plan_.batch_size());
     std::int64_t request = which.begin;
     while (request < which.end) {
       std::int64_t next = which.end;  // Up to here the same pieces serve all requests.
@@ -308,11 +316,11 @@ class LocalityCheck {
         next = std::min(next, served.end);
         const Interval held = resolve(piece.box.head, plan_.model.num_kv_heads);
         const Interval held_dims = resolve(piece.box.dim, plan_.model.head_dim);
-        if (held.contains(heads) && held_dims.contains(wanted_dims)) {
+        if (held.contains(read.heads) && held_dims.contains(wanted_dims)) {
           spans[{held.begin, held.end, held_dims.begin, held_dims.end}].push_back(piece.box.token);
         }
       }
-      if (!any_spans(spans, keys)) return false;
+      if (!any_spans(spans, read.keys)) return false;
       request = next;
     }
     return true;

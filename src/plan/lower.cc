@@ -117,12 +117,12 @@ class Lowering {
  private:
   // The interned layouts of one layer, with those that follow from the named ones.
   struct RoundIds {
-    LayoutId k_cache, v_cache, queries, attention;
+    LayoutId k_cache{}, v_cache{}, queries{}, attention{};
     bool by_scores = false;
     LayoutId scores{}, scores_complete{};
   };
   struct LayerIds {
-    LayoutId residual, q, kv, k_cache_before, v_cache_before, k_cache, v_cache;
+    LayoutId residual{}, q{}, kv{}, k_cache_before{}, v_cache_before{}, k_cache{}, v_cache{};
     std::vector<RoundIds> rounds;
     LayoutId attention;
     std::vector<LayoutId> attention_via;
@@ -318,6 +318,7 @@ class Lowering {
   GroupId union_of(const std::vector<ValueId>& inputs, const std::vector<ValueId>& outputs) {
     std::vector<LayoutId>& ids = union_key_;
     ids.clear();
+    ids.reserve(inputs.size() + outputs.size());
     for (const ValueId value : inputs) ids.push_back(layout_id(value));
     for (const ValueId value : outputs) ids.push_back(layout_id(value));
     const bool one = std::ranges::adjacent_find(ids, std::not_equal_to<>{}) == ids.end();

@@ -54,9 +54,17 @@ Part contraction_of(const Layout& layout, const Piece& piece, const TensorShape&
 
 bool starts_at_zero(const Part& part) { return part.heads.begin == 0 && part.dims.begin == 0; }
 
-// Appends what a piece of an output of this shape needs.
-void append_slices(const Plan& plan, const Node& node, std::size_t output, const TensorShape& shape,
-                   const Piece& piece, std::vector<WeightSlice>& slices) {
+// A piece of a node's output, and the shape of the whole of it.
+struct OutputPiece {
+  std::size_t output = 0;
+  const TensorShape& shape;
+  const Piece& piece;
+};
+
+// Appends what the piece needs.
+void append_slices(const Plan& plan, const Node& node, const OutputPiece& made,
+                   std::vector<WeightSlice>& slices) {
+  const auto& [output, shape, piece] = made;
   const ModelSpec& model = plan.model;
   const Value& value = plan.at(node.outputs[output]);
   const Layout& layout = plan.layout_of(node.outputs[output]);
@@ -132,7 +140,7 @@ std::vector<WeightSlice> weight_slices(const Plan& plan, const Node& node, std::
                                        const Piece& piece) {
   std::vector<WeightSlice> slices;
   const TensorShape shape = shape_of(plan, plan.at(node.outputs[output]));
-  append_slices(plan, node, output, shape, piece, slices);
+  append_slices(plan, node, {output, shape, piece}, slices);
   return slices;
 }
 
@@ -260,7 +268,7 @@ std::vector<std::int64_t> layer_weight_bytes(const Plan& plan,
       const TensorShape shape = shape_of(plan, plan.at(node->outputs[output]));
       for (const Piece& piece : plan.layout_of(node->outputs[output]).pieces) {
         slices.clear();
-        append_slices(plan, *node, output, shape, piece, slices);
+        append_slices(plan, *node, {output, shape, piece}, slices);
         for (const WeightSlice& slice : slices) {
           if (slice.elements() == 0) continue;
           const WeightKind kind =

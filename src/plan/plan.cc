@@ -84,6 +84,7 @@ auto key_in(const Table& table, std::string_view text) -> std::optional<decltype
 template <class Table>
 std::vector<std::string_view> names_in(const Table& table) {
   std::vector<std::string_view> names;
+  names.reserve(std::size(table));
   for (const auto& [value, name] : table) names.push_back(name);
   return names;
 }

@@ -17,14 +17,20 @@ namespace {
 
 // Numbers of the schema's fields and enumerators.
 namespace metadata_field {
-constexpr std::uint32_t version = 1, attr = 2;
+enum : std::uint32_t { version = 1, attr = 2 };
 }
 namespace node_field {
-constexpr std::uint32_t id = 1, name = 2, type = 3, ctrl_deps = 4, data_deps = 5, attr = 10;
+enum : std::uint32_t { id = 1, name = 2, type = 3, ctrl_deps = 4, data_deps = 5, attr = 10 };
 }
 namespace attr_field {
-constexpr std::uint32_t name = 1, int32_val = 7, int64_val = 9, uint64_val = 13, bool_val = 27,
-                        string_val = 29;
+enum : std::uint32_t {
+  name = 1,
+  int32_val = 7,
+  int64_val = 9,
+  uint64_val = 13,
+  bool_val = 27,
+  string_val = 29
+};
 }
 enum class NodeType : std::uint8_t { comp = 4, comm_send = 5, comm_recv = 6, comm_coll = 7 };
 enum class CommType : std::uint8_t {

@@ -240,7 +240,7 @@ class PlanReader {
     return *parse_op_kind(names[reader.choice("kind", names)]);
   }
 
-  std::int32_t layer(ObjectReader& reader) {
+  std::int32_t layer(ObjectReader& reader) const {
     return static_cast<std::int32_t>(reader.integer("layer", {.min = -1, .max = num_layers_ - 1}));
   }
 

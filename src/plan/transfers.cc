@@ -199,7 +199,7 @@ class TransferList {
           source.device == to && source.box.head == wanted.head && source.box.dim == wanted.dim;
       if (stays) kept.push_back(intersect(source.box, earlier));
     }
-    fill_whole(target, to, earlier, sources, std::move(kept));
+    fill_whole(target, to, earlier, sources, kept);
   }
 
   const Plan& plan_;
@@ -221,6 +221,7 @@ std::vector<std::vector<DeviceId>> partners_of(const Plan& plan, NodeId id,
   const Node& node = plan.at(id);
   const std::vector<DeviceId>& members = plan.at(node.devices);
   std::vector<std::vector<DeviceId>> partners;
+  partners.reserve(members.size());
   for (const DeviceId member : members) partners.push_back({member});
   const auto join = [&](DeviceId member, DeviceId partner) {
     auto& known = partners[static_cast<std::size_t>(std::ranges::lower_bound(members, member) -

@@ -18,6 +18,8 @@ class OutputFile {
 
   OutputFile(OutputFile&&) noexcept = default;
   OutputFile& operator=(OutputFile&&) = delete;
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
   ~OutputFile();  // Without a commit the temporary file is removed.
 
   [[nodiscard]] Status write(std::string_view text);

@@ -24,6 +24,11 @@ struct Track {
   std::size_t thread = 0;
 };
 
+struct Span {
+  SimTime start;
+  SimTime end;
+};
+
 constexpr std::size_t kRunProcess = 1;
 constexpr std::size_t kFirstDeviceProcess = 2;
 
@@ -54,9 +59,8 @@ std::string quoted(std::string_view name) {
 // Text of JSON events, handed on in large pieces. The first failure of the sink ends the writing.
 class EventWriter {
  public:
-  EventWriter(const Sink& sink, SimTime origin) : sink_(sink), origin_(origin) {
-    buffer_ = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[";
-  }
+  EventWriter(const Sink& sink, SimTime origin)
+      : sink_(sink), origin_(origin), buffer_("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[") {}
 
   void process_name(std::size_t process, std::string_view name) {
     metadata({process, 0}, "process_name", "name", quoted(name));
@@ -69,12 +73,13 @@ class EventWriter {
   }
 
   // `args` is the inside of a JSON object.
-  void slice(Track track, std::string_view name, std::string_view category, SimTime start,
-             SimTime end, std::string_view args) {
+  void slice(Track track, std::string_view name, std::string_view category, Span span,
+             std::string_view args) {
     event(fmt::format(R"({{"ph":"X","pid":{},"tid":{},"name":{},"cat":"{}","ts":{},"dur":{})"
                       R"(,"args":{{{}}}}})",
                       track.process, track.thread, quoted(name), category,
-                      microseconds(start - origin_), microseconds(end - start), args));
+                      microseconds(span.start - origin_), microseconds(span.end - span.start),
+                      args));
   }
 
   // One area for each key of `args`, on top of each other.
@@ -160,7 +165,7 @@ std::size_t write_run(EventWriter& writer, const Timeline& timeline) {
   writer.process_name(kRunProcess, "run");
   writer.thread_name({kRunProcess, thread}, "run");
   writer.slice(
-      {kRunProcess, thread}, "run", "run", timeline.start, timeline.end,
+      {kRunProcess, thread}, "run", "run", {timeline.start, timeline.end},
       fmt::format(R"("steps":{},"requests":{})", timeline.steps.size(), timeline.requests.size()));
   ++thread;
   const std::vector<std::size_t> lanes = lanes_of(timeline.steps);
@@ -170,7 +175,7 @@ std::size_t write_run(EventWriter& writer, const Timeline& timeline) {
   for (std::size_t i = 0; i < timeline.steps.size(); ++i) {
     const StepRecord& step = timeline.steps[i];
     writer.slice({kRunProcess, thread + lanes[i]}, step.prefill ? "prefill" : "decode", "step",
-                 step.start, step.end,
+                 {step.start, step.end},
                  fmt::format(R"("step":{},"new_tokens":{})", i, step.new_tokens));
   }
   return thread + num_lanes;
@@ -183,13 +188,13 @@ void write_requests(EventWriter& writer, const Timeline& timeline, std::size_t f
     const Track track{kRunProcess, first_thread + r};
     const std::string name = fmt::format("request {}", r);
     writer.thread_name(track, name);
-    writer.slice(track, name, "request", request.arrival, request.token_times.back(),
+    writer.slice(track, name, "request", {request.arrival, request.token_times.back()},
                  fmt::format(R"("input_tokens":{},"output_tokens":{})", request.input_tokens,
                              request.token_times.size()));
     SimTime before = request.arrival;
     for (std::size_t t = 0; t < request.token_times.size(); ++t) {
-      writer.slice(track, t == 0 ? "ttft" : fmt::format("token {}", t), "token", before,
-                   request.token_times[t], fmt::format(R"("token":{})", t));
+      writer.slice(track, t == 0 ? "ttft" : fmt::format("token {}", t), "token",
+                   {before, request.token_times[t]}, fmt::format(R"("token":{})", t));
       before = request.token_times[t];
     }
   }
@@ -209,14 +214,14 @@ void write_task(EventWriter& writer, Track track, const TaskRecord& task) {
   const OpClass op_class = class_of(task.kind);
   const bool comm = op_class == OpClass::communication;
   writer.slice(
-      track, to_string(task.kind), to_string(op_class), task.start, task.end,
+      track, to_string(task.kind), to_string(op_class), {task.start, task.end},
       fmt::format(
           R"("step":{},"node":{},"layer":{},"microbatch":{},"flops":{},"bytes":{})"
           R"({})",
           task.step, index_of(task.node), task.layer, task.microbatch, task.flops, task.bytes,
           comm ? fmt::format(R"(,"wait_ns":{})", (task.ready - task.start).ns) : std::string()));
   if (task.ready > task.start)
-    writer.slice(track, "wait", "synchronisation", task.start, task.ready, "");
+    writer.slice(track, "wait", "synchronisation", {task.start, task.ready}, "");
 }
 
 // From the last member of one communication to each that waited. An end must lie within its slice,

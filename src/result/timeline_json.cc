@@ -39,8 +39,8 @@ json columns_of(const std::vector<TaskRecord>& tasks, const std::vector<OpKind>&
   };
   return {
       {"step", column([](const TaskRecord& t) { return t.step; })},
-      {"node", column([](const TaskRecord& t) { return std::uint32_t(t.node); })},
-      {"device", column([](const TaskRecord& t) { return std::uint32_t(t.device); })},
+      {"node", column([](const TaskRecord& t) { return static_cast<std::uint32_t>(t.node); })},
+      {"device", column([](const TaskRecord& t) { return static_cast<std::uint32_t>(t.device); })},
       {"kind", column(kind_index)},
       {"layer", column([](const TaskRecord& t) { return t.layer; })},
       {"microbatch", column([](const TaskRecord& t) { return t.microbatch; })},

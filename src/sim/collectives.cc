@@ -283,9 +283,9 @@ class Search {
     }
     const double above = passes * log2_steps(num_nodes) * step(between.latency());
     const double latency = passes * static_cast<double>(longest_chain) * step(within.latency());
-    consider_both(CollectiveAlgorithm::tree, launch() + latency + above, within, between,
-                  std::max(within.seconds(), between.seconds()),
-                  {.launch = {launch()}, .between_latency = {above}});
+    consider(CollectiveAlgorithm::tree, launch() + latency + above,
+             std::max(within.seconds(), between.seconds()), uses_of_both(within, between),
+             {.launch = {launch()}, .between_latency = {above}});
     return {};
   }
 
@@ -316,16 +316,15 @@ class Search {
     }
     const double latency = steps.passes * (local - 1) * step(within.latency());
     const double above = steps.passes * (nodes - 1) * step(between.latency());
-    consider_both(CollectiveAlgorithm::hierarchical, launch() + latency + above, within, between,
-                  within.seconds() + between.seconds(),
-                  {.launch = {launch()},
-                   .between_latency = {above},
-                   .between_transfer = {between.seconds()}});
+    consider(CollectiveAlgorithm::hierarchical, launch() + latency + above,
+             within.seconds() + between.seconds(), uses_of_both(within, between),
+             {.launch = {launch()},
+              .between_latency = {above},
+              .between_transfer = {between.seconds()}});
     return {};
   }
 
-  void consider_both(CollectiveAlgorithm algorithm, double latency, const Load& a, const Load& b,
-                     double transfer, const CommSteps& steps) {
+  static std::vector<LinkUse> uses_of_both(const Load& a, const Load& b) {
     std::map<LinkId, double> sum;
     for (const Load* load : {&a, &b}) {
       for (const LinkUse& use : load->uses()) sum[use.link] += use.bytes;
@@ -333,7 +332,7 @@ class Search {
     std::vector<LinkUse> uses;
     uses.reserve(sum.size());
     for (const auto& [link, carried] : sum) uses.push_back({.link = link, .bytes = carried});
-    consider(algorithm, latency, transfer, std::move(uses), steps);
+    return uses;
   }
 
   Status consider_direct() {

@@ -12,6 +12,10 @@
 namespace weir {
 namespace {
 
+// Of all requests together. Each has a time in the timeline: half a gigabyte of them.
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 26;
+constexpr double kNanosecondsPerYear = 365.25 * 24 * 3600 * 1e9;
+
 // What of a simulated decode step the steps around it take over.
 struct Sample {
   double ns = 0;
@@ -39,6 +43,7 @@ class GenerationRun {
     if (shape_.output_len > 1) {
       if (auto status = decode(); !status) return tl::unexpected(status.error());
     }
+    if (auto status = check_end(); !status) return tl::unexpected(status.error());
     finish();
     return std::move(result_);
   }
@@ -55,7 +60,23 @@ class GenerationRun {
       return invalid_input(
           fmt::format("output_len: found {}, allowed at least 1", shape_.output_len));
     }
+    const std::int64_t requests = std::ssize(shape_.prompt_lens);
+    if (shape_.output_len > kMostTokens / requests) {
+      return invalid_input(fmt::format("output_len: found {} for each of {} requests, allowed {}",
+                                       shape_.output_len, requests, kMostTokens / requests));
+    }
     return {};
+  }
+
+  // Each step ends in time, but there may be many.
+  [[nodiscard]] Status check_end() const {
+    double ns = 0;
+    for (const auto& step : steps_) ns += step.ns + static_cast<double>(between_steps_.ns);
+    constexpr double kLongest = 0x1p62;
+    if (ns < kLongest) return {};
+    return invalid_input(
+        fmt::format("output_len: found {}, which takes {:.0f} years, allowed fewer than {:.0f}",
+                    shape_.output_len, ns / kNanosecondsPerYear, kLongest / kNanosecondsPerYear));
   }
 
   static double sum(const std::vector<double>& values) {

@@ -61,7 +61,7 @@ struct GenerationPrediction {
 // Of the whole generation, with what its devices did.
 [[nodiscard]] Metrics metrics_of(const GenerationPrediction& prediction);
 
-// Fails on lengths below 1, and as simulate() does.
+// Fails on lengths below 1, on more than 2^26 tokens together, and as simulate() does.
 [[nodiscard]] Result<GenerationPrediction> simulate_generation(
     const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
     const GenerationSimOptions& options = {});

@@ -15,16 +15,11 @@ bool wants_events(SimulationMethod method, bool links_shared) {
          (method == SimulationMethod::automatic && links_shared);
 }
 
-// With every collective as its messages.
-Result<Schedule> play_messages(const ValidPlan& plan, const StepCosts& costs,
-                               const Machine& machine, const StepLengths& lengths,
-                               const SimulateOptions& options, bool links_shared) {
-  const auto made = to_expanded_activities(plan, costs, machine, lengths, options.collectives);
-  if (!made) return tl::unexpected(made.error());
-  const bool by_events = wants_events(options.method, links_shared || made->flows_meet);
-  return schedule_of(plan, *made,
-                     by_events ? run_by_events(made->graph, machine.topology().capacities())
-                               : run_in_order(made->graph));
+Schedule play(const ValidPlan& plan, const PlanActivities& activities, const Machine& machine,
+              bool by_events) {
+  return schedule_of(plan, activities,
+                     by_events ? run_by_events(activities.graph, machine.topology().capacities())
+                               : run_in_order(activities.graph));
 }
 
 std::vector<TaskRecord> records_of(const Plan& plan, const StepCosts& costs,
@@ -138,9 +133,10 @@ Result<SimulatedStep> simulate(const ValidPlan& plan, const Machine& machine,
   const bool links_shared = shares_links(plan.plan(), *costs, machine.topology(), schedule);
   if (options.expand_collectives) {
     schedule = {};  // Two are not needed at one time.
-    auto played = play_messages(plan, *costs, machine, lengths, options, links_shared);
-    if (!played) return tl::unexpected(played.error());
-    schedule = *std::move(played);
+    const auto made = to_expanded_activities(plan, *costs, machine, lengths, options.collectives);
+    if (!made) return tl::unexpected(made.error());
+    schedule =
+        play(plan, *made, machine, wants_events(options.method, links_shared || made->flows_meet));
   } else if (wants_events(options.method, links_shared)) {
     schedule = {};
     schedule = schedule_by_events(plan, *costs, machine.topology());

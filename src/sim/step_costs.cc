@@ -529,6 +529,7 @@ std::size_t hash_of(const Plan& plan, const Node& node) {
 SimTime to_sim_time(Seconds cost) {
   // A millionth of a nanosecond over is the rounding of the sum, not time.
   const double ns = std::ceil(cost.value * 1e9 - 1e-6);
+  if (ns >= static_cast<double>(kLongestStep.ns)) return kLongestStep;
   return {ns > 0 ? static_cast<std::int64_t>(ns) : 0};
 }
 
@@ -568,12 +569,30 @@ Result<StepCosts> StepCosts::make(const ValidPlan& plan, const Machine& machine,
     }
     auto built = builder.build(id);
     if (!built) return tl::unexpected(built.error());
+    for (const TaskCost& task : built->tasks) built->longest = std::max(built->longest, task.time);
     const auto next = static_cast<std::uint32_t>(costs.classes_.size());
     costs.classes_.push_back(*std::move(built));
     costs.class_of_.push_back(next);
     known.emplace(hash, next);
   }
+  if (auto status = costs.check_length(plan.plan(), machine, layer_repeats); !status)
+    return tl::unexpected(status.error());
   return costs;
+}
+
+// By all nodes one after the other, longer than which no step takes.
+Status StepCosts::check_length(const Plan& plan, const Machine& machine,
+                               std::span<const std::int64_t> layer_repeats) const {
+  double total = 0;  // Nanoseconds.
+  for (std::size_t n = 0; n < class_of_.size(); ++n) {
+    const std::int32_t layer = plan.nodes[n].layer;
+    const bool repeats = layer >= 0 && !layer_repeats.empty();
+    total += static_cast<double>(classes_[class_of_[n]].longest.ns) *
+             static_cast<double>(repeats ? layer_repeats[static_cast<std::size_t>(layer)] : 1);
+  }
+  if (total < static_cast<double>(kLongestStep.ns)) return {};
+  return invalid_input("cluster " + machine.cluster().name +
+                       ": found rates at which a step may take 13 days, allowed higher ones");
 }
 
 }  // namespace weir

@@ -38,6 +38,7 @@ struct Flow {
 struct NodeClass {
   NodeId example{};
   std::vector<TaskCost> tasks;  // By place in the node's group.
+  SimTime longest;              // Of these.
   std::vector<Flow> flows;      // Communication only.
   // Each member's own part of a communication, what it copies to itself: nothing is over sooner.
   std::vector<SimTime> local;
@@ -46,11 +47,15 @@ struct NodeClass {
   bool uses_shared_links = false;
 };
 
+// Some 13 days: no step, and so no task, is simulated that takes as long, so sums of times do not
+// overflow.
+inline constexpr SimTime kLongestStep{std::int64_t{1} << 50};
+
 class StepCosts {
  public:
   // `lengths` are within the plan's limits; device i of the plan is device i of the cluster. Fails
-  // where members of a communication are not joined. `layer_repeats`: as the plan was validated
-  // with.
+  // where members of a communication are not joined, and where the step may take kLongestStep.
+  // `layer_repeats`: as the plan was validated with.
   static Result<StepCosts> make(const ValidPlan& plan, const Machine& machine,
                                 const StepLengths& lengths, const CollectiveOptions& options,
                                 std::span<const std::int64_t> layer_repeats = {});
@@ -63,11 +68,13 @@ class StepCosts {
 
  private:
   StepCosts() = default;
+  [[nodiscard]] Status check_length(const Plan& plan, const Machine& machine,
+                                    std::span<const std::int64_t> layer_repeats) const;
   std::vector<NodeClass> classes_;
   std::vector<std::uint32_t> class_of_;  // By node.
 };
 
-// A cost as simulated time: rounded up, never negative.
+// A cost as simulated time: rounded up, never negative, never longer than kLongestStep.
 [[nodiscard]] SimTime to_sim_time(Seconds cost);
 
 // The groups of a collective node and what each holds together, in bytes.

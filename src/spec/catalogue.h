@@ -1,6 +1,6 @@
 #pragma once
 // The files of configs/, built into the program so that it finds them wherever it runs. The
-// definition is written by embed_configs.cmake.
+// definition is written by cmake/embed_files.cmake.
 
 #include <span>
 #include <string_view>

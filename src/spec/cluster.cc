@@ -35,8 +35,9 @@ std::optional<std::int64_t> take_number(std::string_view& text) {
 ClusterName split_name(const std::string& what) {
   const std::size_t colon = what.rfind(':');
   if (colon == std::string::npos) return {.base = what, .first = {}, .second = {}};
-  const ClusterName whole{.base = what, .first = {}, .second = {}};
-  std::string_view rest = std::string_view(what).substr(colon + 1);
+  ClusterName whole{.base = what, .first = {}, .second = {}};
+  std::string_view rest = what;
+  rest.remove_prefix(colon + 1);
   ClusterName name{.base = what.substr(0, colon), .first = take_number(rest), .second = {}};
   if (!name.first) return whole;
   if (rest.empty()) return name;

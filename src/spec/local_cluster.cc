@@ -85,7 +85,7 @@ std::vector<CoreList> assign_cores(std::size_t num_devices, std::size_t per_devi
 }
 
 std::optional<Bytes> l1_of(hwloc_topology_t topology, const Core& core) {
-  const hwloc_obj_t cache =
+  const hwloc_obj* const cache =
       hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_L1CACHE, core.thread);
   if (cache == nullptr || cache->attr->cache.size == 0) return std::nullopt;
   return Bytes{static_cast<std::int64_t>(cache->attr->cache.size)};

@@ -117,7 +117,6 @@ json to_json(const MeasuredKernels& kernels) {
     attention.push_back({{"dtype", to_string(curve.kv)},
                          {"level", to_string(curve.level)},
                          {"devices", curve.devices},
-                         {"devices", curve.devices},
                          {"costs", std::move(costs)}});
   }
   json stream = json::array();

@@ -73,7 +73,7 @@ Llama3Rope read_llama3(ObjectReader& rope, const RopeContext& context) {
 
 std::vector<double> read_pair_factors(ObjectReader& rope, std::string_view key,
                                       const RopeContext& context) {
-  const std::vector<double> factors = rope.numbers(key, kPositive);
+  std::vector<double> factors = rope.numbers(key, kPositive);
   if (std::cmp_not_equal(factors.size(), context.rotary_dim / 2)) {
     rope.problem(key, fmt::format("found {} numbers, allowed one per rotary pair ({})",
                                   factors.size(), context.rotary_dim / 2));

@@ -138,17 +138,15 @@ class Spill {
     while (std::ranges::any_of(users, [](const auto& left) { return left.size() > 1; })) {
       for (std::size_t i = 0; i < users.size(); ++i) {
         auto& left = users[i];
-        const std::size_t half = (left.size() + 1) / 2;
+        const std::ptrdiff_t half = (std::ssize(left) + 1) / 2;
         const std::int64_t r = first + static_cast<std::int64_t>(i);
         const Range request = request_range({.begin = r, .end = r + 1});
-        for (std::size_t from = half; from < left.size(); ++from) {
-          for (Piece& piece : station.pieces) {
-            if (piece.device == left[from] && piece.box.request == request) {
-              piece.device = left[from - half];
-            }
-          }
+        for (Piece& piece : station.pieces) {
+          if (piece.box.request != request) continue;
+          const auto owner = std::find(left.begin() + half, left.end(), piece.device);
+          if (owner != left.end()) piece.device = *(owner - half);
         }
-        left.resize(half);
+        left.resize(static_cast<std::size_t>(half));
       }
       layer.attention_via.push_back(station);
     }

@@ -59,8 +59,8 @@ Result<Options> Options::parse(std::string_view strategy, std::span<const Option
   options.specs_ = specs;
   for (const OptionSpec& spec : specs) {
     const auto given = values.find(spec.name);
-    const std::string_view text =
-        given == values.end() ? spec.default_value : std::string_view(given->second);
+    std::string_view text = spec.default_value;
+    if (given != values.end()) text = given->second;
     const auto value = parse_value(spec, text);
     if (!value)
       problems.push_back(

@@ -220,7 +220,7 @@ void Bpe::encode(std::string_view word, BpeWorkspace& workspace,
   if (word.size() <= kLongestKnownWord) {
     if (const auto known = known_words.find(word); known != known_words.end()) {
       const auto [begin, end] = known->second;
-      ids.insert(ids.end(), known_ids.begin() + begin, known_ids.begin() + end);
+      ids.insert(ids.end(), known_ids.data() + begin, known_ids.data() + end);
       return;
     }
   }
@@ -232,7 +232,7 @@ void Bpe::encode(std::string_view word, BpeWorkspace& workspace,
   }
   if (word.size() <= kLongestKnownWord && known_words.size() < kMaxKnownWords) {
     const std::size_t begin = known_ids.size();
-    known_ids.insert(known_ids.end(), ids.begin() + before, ids.end());
+    known_ids.insert(known_ids.end(), ids.data() + before, ids.data() + ids.size());
     known_words.emplace(word, std::pair{begin, known_ids.size()});
   }
 }

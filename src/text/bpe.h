@@ -22,6 +22,7 @@ inline constexpr std::int64_t kMaxTokenId = 4'000'000;
 
 // So that a map of strings can be asked for a string_view.
 struct StringHash {
+  // NOLINTNEXTLINE(readability-identifier-naming): the name that the standard library looks for.
   using is_transparent = void;
   std::size_t operator()(std::string_view text) const {
     return std::hash<std::string_view>{}(text);

@@ -66,14 +66,16 @@ Normalizer::Step read_step(const NamedStep& named, std::vector<std::string>& pro
   return result;
 }
 
-Result<std::string> apply(const Normalizer::Nfc&, std::string text) { return to_nfc(text); }
+Result<std::string> normalised(const Normalizer::Nfc&, const std::string& text) {
+  return to_nfc(text);
+}
 
-Result<std::string> apply(const Normalizer::Prepend& step, std::string text) {
+Result<std::string> normalised(const Normalizer::Prepend& step, std::string text) {
   if (!text.empty()) text.insert(0, step.prefix);
   return text;
 }
 
-Result<std::string> apply(const Normalizer::Replace& step, std::string text) {
+Result<std::string> normalised(const Normalizer::Replace& step, const std::string& text) {
   return replace_all(text, step.pattern, step.content);
 }
 
@@ -128,7 +130,8 @@ Normalizer Normalizer::from_json(const json& value, const std::string& path,
 Result<std::string> Normalizer::normalize(std::string_view text) const {
   Result<std::string> result = std::string(text);
   for (const Step& step : steps_) {
-    result = std::visit([&](const auto& each) { return apply(each, *std::move(result)); }, step);
+    result =
+        std::visit([&](const auto& each) { return normalised(each, *std::move(result)); }, step);
     if (!result) return result;
   }
   return result;

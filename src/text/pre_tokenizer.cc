@@ -135,7 +135,8 @@ void append_spans(const std::vector<Cut>& cuts, std::size_t origin, std::vector<
 }
 
 std::string_view text_of(const Pieces& pieces, TextSpan span) {
-  return std::string_view(pieces.text).substr(span.begin, span.end - span.begin);
+  const std::string_view all = pieces.text;
+  return all.substr(span.begin, span.end - span.begin);
 }
 
 Result<Pieces> apply(const PreTokenizer::Split& step, Pieces pieces, bool, Workshop& workshop) {
@@ -171,7 +172,8 @@ Result<Pieces> apply(const PreTokenizer::Digits& step, Pieces pieces, bool, Work
   return pieces;
 }
 
-Result<Pieces> apply(const PreTokenizer::ByteLevel& step, Pieces pieces, bool, Workshop& workshop) {
+Result<Pieces> apply(const PreTokenizer::ByteLevel& step, const Pieces& pieces, bool,
+                     Workshop& workshop) {
   Pieces result;
   result.text.reserve(pieces.text.size() * 2);
   std::string spaced;
@@ -210,7 +212,7 @@ bool wants_prefix(const PreTokenizer::Metaspace& step, bool at_beginning) {
   return false;
 }
 
-Result<Pieces> apply(const PreTokenizer::Metaspace& step, Pieces pieces, bool at_beginning,
+Result<Pieces> apply(const PreTokenizer::Metaspace& step, const Pieces& pieces, bool at_beginning,
                      Workshop& workshop) {
   Pieces result;
   for (const TextSpan& span : pieces.spans) {

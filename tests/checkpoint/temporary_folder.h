@@ -2,12 +2,12 @@
 // A folder of its own for one test, removed with everything in it.
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 namespace weir {
 

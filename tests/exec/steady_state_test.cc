@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "exec/executor.h"
-#include "tests/exec/allocation_count.h"
 #include "tests/exec/machine.h"
+#include "tests/kernel/allocation_count.h"
 
 namespace weir {
 namespace {

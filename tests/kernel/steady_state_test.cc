@@ -1,27 +1,11 @@
-// Counts allocations, which needs operators new and delete of this binary's own.
-
-#include <atomic>
-#include <cstdlib>
-#include <new>
+#include <cstdint>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "kernel/kernel.h"
+#include "tests/kernel/allocation_count.h"
 #include "tests/kernel/fixtures.h"
-
-namespace {
-std::atomic<std::int64_t> allocations{0};
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  ++allocations;
-  void* const memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace weir::kernel {
 namespace {
@@ -81,9 +65,9 @@ TEST(SteadyState, KernelsAllocateNothingOnceTheyHaveSeenAShape) {
   };
   // Tasks go to whichever worker is free, so a worker may meet its largest one late.
   for (int call = 0; call < 20; ++call) everything();
-  const std::int64_t before = allocations;
+  const std::int64_t before = allocations_so_far();
   for (int call = 0; call < 5; ++call) everything();
-  EXPECT_EQ(allocations, before);
+  EXPECT_EQ(allocations_so_far(), before);
 }
 
 }  // namespace

@@ -144,7 +144,8 @@ class Batch {
       bool more = false;
       for (std::size_t i = 0; i < prompts_.size(); ++i) {
         const auto rest = std::span(prompts_[i]).subspan(static_cast<std::size_t>(held_[i]));
-        tokens.push_back(rest.first(std::min(rest.size(), static_cast<std::size_t>(chunk))));
+        const std::size_t count = std::min(rest.size(), static_cast<std::size_t>(chunk));
+        tokens.emplace_back(rest.first(count));
         more = more || !rest.empty();
       }
       if (!more) return logits;

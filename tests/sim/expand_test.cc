@@ -85,10 +85,10 @@ std::vector<Case> cases() {
             .members = devices(static_cast<std::uint32_t>(members)),
             .root = DeviceId{static_cast<std::uint32_t>(random.integer(0, members - 1))},
             .bytes = static_cast<std::int64_t>(std::exp2(exponent + random.uniform()))};
-        made.push_back({.name = fmt::format("{}: {} of {} bytes by {}", name, to_string(kind),
-                                            shape.bytes, members),
-                        .topology = Topology(cluster),
-                        .shape = std::move(shape)});
+        std::string text =
+            fmt::format("{}: {} of {} bytes by {}", name, to_string(kind), shape.bytes, members);
+        made.push_back(
+            {.name = std::move(text), .topology = Topology(cluster), .shape = std::move(shape)});
       }
     }
   }

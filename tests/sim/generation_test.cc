@@ -137,6 +137,8 @@ TEST_F(Generation, RefusesLengthsThatAreNone) {
             "prompt_lens: found 0, allowed at least 1");
   EXPECT_EQ(message({.prompt_lens = {1}, .output_len = 0}),
             "output_len: found 0, allowed at least 1");
+  EXPECT_EQ(message({.prompt_lens = std::vector<std::int64_t>(4096, 1), .output_len = 1 << 20}),
+            "output_len: found 1048576 for each of 4096 requests, allowed 16384");
   EXPECT_EQ(message({.prompt_lens = {5000}, .output_len = 2}),
             "lengths[0].q_len: found 5000, allowed 0..4096");
 }

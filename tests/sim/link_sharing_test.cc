@@ -22,7 +22,7 @@ class LinkSharingOnALine : public testing::Test {
     cluster.node_types[0].fabrics[0].bandwidth = BytesPerSecond{1e9};
     return cluster;
   }
-  std::vector<LinkUse> over(std::vector<std::size_t> path, double bytes) const {
+  std::vector<LinkUse> over(const std::vector<std::size_t>& path, double bytes) const {
     std::vector<LinkUse> uses;
     for (const std::size_t link : path) uses.push_back({.link = links_[link], .bytes = bytes});
     return uses;

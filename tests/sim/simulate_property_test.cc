@@ -143,8 +143,8 @@ TEST_P(SimulateLaws, Law5HoldsForEveryStrategy) {
     auto plan = validate(lower(header, named->strategy->layouts(shape)));
     ASSERT_TRUE(plan.has_value()) << join_problems(plan.error());
     const RandomCase made = {.plan = *std::move(plan),
-                       .cluster = random_cluster(random, devices, GetParam()),
-                       .lengths = lengths};
+                             .cluster = random_cluster(random, devices, GetParam()),
+                             .lengths = lengths};
     const SimulatedStep step = simulated(made);
     const MemoryTrace trace = trace_memory(step.timeline, 0, made.plan.plan(), made.lengths);
     const std::vector<DeviceMemory> planned = memory_by_device(made.plan.plan(), made.lengths);

@@ -53,5 +53,25 @@ TEST(StepCosts, TasksDoTheWorkOfTheirOwnPieces) {
   }
 }
 
+TEST(StepCosts, RefusesRatesAtWhichAStepTakesWeeks) {
+  const auto named = make_strategy("tp_pp", {{"tp", "2"}}, tiny_model());
+  ASSERT_TRUE(named.has_value()) << named.error().message;
+  const StepShape shape(3, {.past_len = 0, .q_len = 16, .max_len = 64});
+  const auto plan = validate(lower(tiny_header(2, 2, 3), named->strategy->layouts(shape)));
+  ASSERT_TRUE(plan.has_value()) << join_problems(plan.error());
+  const StepLengths lengths(3, {.q_len = 16, .kv_len = 16});
+  ClusterSpec cluster = round_cluster(1, 2);
+  for (const double rate : {1e-3, 1e-30}) {
+    cluster.node_types[0].fabrics[0].bandwidth = BytesPerSecond{rate};
+    const auto machine = Machine::make(cluster);
+    ASSERT_TRUE(machine.has_value());
+    const auto costs = StepCosts::make(*plan, *machine, lengths, {});
+    ASSERT_FALSE(costs.has_value());
+    EXPECT_EQ(costs.error().message,
+              "cluster " + cluster.name +
+                  ": found rates at which a step may take 13 days, allowed higher ones");
+  }
+}
+
 }  // namespace
 }  // namespace weir

@@ -33,7 +33,7 @@ std::unique_ptr<Strategy> made(std::string_view name, const OptionValues& values
   return std::move(named->strategy);
 }
 
-StepShape decode(std::vector<std::int64_t> past_lens) {
+StepShape decode(const std::vector<std::int64_t>& past_lens) {
   StepShape step;
   for (const std::int64_t past_len : past_lens)
     step.push_back({.past_len = past_len, .q_len = 1, .max_len = past_len + 100});

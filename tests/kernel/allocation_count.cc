@@ -1,4 +1,4 @@
-#include "tests/exec/allocation_count.h"
+#include "tests/kernel/allocation_count.h"
 
 #include <atomic>
 #include <cstdlib>

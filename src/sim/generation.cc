@@ -49,6 +49,18 @@ class GenerationRun {
   }
 
  private:
+  struct StepTotals {
+    double ns = 0;
+    double joules = 0;
+  };
+  static SimTime time_of(const StepTotals& step) {
+    return {static_cast<std::int64_t>(std::llround(step.ns))};
+  }
+  // On the host.
+  [[nodiscard]] SimTime time_before(const StepTotals& step) const {
+    return host_time(machine_, options_, time_of(step));
+  }
+
   [[nodiscard]] Status check() const {
     if (shape_.prompt_lens.empty())
       return invalid_input("prompt_lens: found none, allowed at least one");
@@ -71,7 +83,7 @@ class GenerationRun {
   // Each step ends in time, but there may be many.
   [[nodiscard]] Status check_end() const {
     double ns = 0;
-    for (const auto& step : steps_) ns += step.ns + static_cast<double>(between_steps_.ns);
+    for (const StepTotals& step : steps_) ns += step.ns + static_cast<double>(time_before(step).ns);
     constexpr double kLongest = 0x1p62;
     if (ns < kLongest) return {};
     return invalid_input(
@@ -171,11 +183,10 @@ class GenerationRun {
     }
     SimTime now;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-      const SimTime step{static_cast<std::int64_t>(std::llround(steps_[i].ns))};
-      const SimTime between_steps = host_time(machine_, options_, step);
+      const SimTime between_steps = time_before(steps_[i]);
       now += between_steps;
       const SimTime start = now;
-      now += step;
+      now += time_of(steps_[i]);
       timeline.steps.push_back(
           {.prefill = i == 0, .new_tokens = requests, .start = start, .end = now});
       for (RequestRecord& request : timeline.requests) request.token_times.push_back(now);
@@ -193,12 +204,7 @@ class GenerationRun {
   const GenerationShape& shape_;
   const GenerationSimOptions& options_;
   std::map<std::int64_t, Sample> samples_;
-  // The prefill, then the decode steps.
-  struct StepTotals {
-    double ns = 0;
-    double joules = 0;
-  };
-  std::vector<StepTotals> steps_;
+  std::vector<StepTotals> steps_;  // The prefill, then the decode steps.
   DeviceTotals totals_;
   GenerationPrediction result_;
 };

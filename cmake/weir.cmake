@@ -54,6 +54,15 @@ function(weir_test folder)
   gtest_discover_tests(${folder}_test PROPERTIES LABELS "${arg_LABELS}" DISCOVERY_TIMEOUT 60)
 endfunction()
 
+# weir_skipped_test(<name> <why> <label>): in place of tests that cannot run here, one CTest entry that is skipped and says why.
+function(weir_skipped_test name why label)
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  add_test(NAME ${name}.skipped COMMAND ${CMAKE_COMMAND} -E echo "skipped: ${why}")
+  set_tests_properties(${name}.skipped PROPERTIES LABELS ${label} SKIP_REGULAR_EXPRESSION "^skipped")
+endfunction()
+
 # weir_rank_test(<name> SOURCES <files> [DEPENDS <folders>] RANKS <numbers>): the binary <name>_test, which mpiexec starts as
 # so many ranks; one CTest entry for each number. Its main is tests/comm/rank_tests.cc. Without MPI there is one entry, which is
 # skipped and says why.
@@ -63,9 +72,7 @@ function(weir_rank_test name)
     return()
   endif()
   if(NOT WEIR_HAS_MPI OR NOT MPIEXEC_EXECUTABLE)
-    add_test(NAME ${name}.skipped
-             COMMAND ${CMAKE_COMMAND} -E echo "skipped: found no MPI (libopenmpi-dev openmpi-bin)")
-    set_tests_properties(${name}.skipped PROPERTIES LABELS mpi SKIP_REGULAR_EXPRESSION "^skipped")
+    weir_skipped_test(${name} "found no MPI (libopenmpi-dev openmpi-bin)" mpi)
     return()
   endif()
   add_executable(${name}_test ${arg_SOURCES})

@@ -16,10 +16,14 @@
 #include "app/flags.h"
 #include "app/interrupt.h"
 #include "app/output.h"
+#include "app/rank_session.h"
+#include "app/rank_setup.h"
 #include "app/setup.h"
 #include "base/temporary_folder.h"
 #include "checkpoint/preset.h"
+#include "exec/follower.h"
 #include "measure/calibrate.h"
+#include "measure/ceilings.h"
 #include "measure/strategy_bench.h"
 #include "report/format.h"
 #include "report/table.h"
@@ -95,45 +99,118 @@ class BenchCommand final : public Command {
     add_switch(app, {.name = "--progress", .help = "progress on stderr even if it is no terminal"},
                progress_);
     add_switch(app, {.name = "--json", .help = "machine-readable on stdout"}, json_);
-    add_examples(app,
-                 "  weir calibrate --out here.json && weir bench -c here.json\n"
-                 "  weir bench -c here.json -m MODEL -s 'tp_pp tp=2' -s single --length 4096");
+    add_examples(
+        app,
+        "  weir calibrate --out here.json && weir bench -c here.json\n"
+        "  mpirun -n 2 weir calibrate --out ranks.json && mpirun -n 2 weir bench -c ranks.json\n"
+        "  weir bench -c here.json -m MODEL -s 'tp_pp tp=2' -s single --length 4096");
   }
 
   Result<ExitCode> run() override {
     if (auto read = read_lengths(); !read) return tl::unexpected(read.error());
-    ProgressLine line(progress_ ? ProgressLine::Shown::always : ProgressLine::Shown::on_terminal);
-    const auto temporary = TemporaryFolder::make("bench");
+    return take_role({.lead = [this](Ranks* ranks) { return lead(ranks); },
+                      .obey = [this](Ranks& ranks) { return obey(ranks); }});
+  }
+
+ private:
+  // What every rank has for itself.
+  struct Subject {
+    TemporaryFolder temporary;
+    RankModel own;
+  };
+  [[nodiscard]] Result<Subject> open_subject() const {
+    auto temporary = TemporaryFolder::make("bench");
     if (!temporary) return tl::unexpected(temporary.error());
-    line.show("model");
     const auto folder = model_folder(temporary->path());
     if (!folder) return tl::unexpected(folder.error());
-    const auto model = load_model_spec(*folder);
-    if (!model) return tl::unexpected(model.error());
-    if (auto fits = check_lengths(*model); !fits) return tl::unexpected(fits.error());
-    const auto checkpoint = Checkpoint::open(*folder, *model);
-    if (!checkpoint) return tl::unexpected(checkpoint.error());
-    const auto cluster_file = calibrated(temporary->path(), line);
+    auto own = open_rank_model(*folder);
+    if (!own) return tl::unexpected(own.error());
+    if (auto fits = check_lengths(own->model); !fits) return tl::unexpected(fits.error());
+    return Subject{.temporary = *std::move(temporary), .own = *std::move(own)};
+  }
+  static RankIdentity identity(const Result<Subject>& subject) {
+    if (!subject) return tl::unexpected(subject.error());
+    return config_of(subject->own.model);
+  }
+
+  // The whole bench; with ranks, rank 0's part of it.
+  Result<ExitCode> lead(Ranks* ranks) {
+    ProgressLine line(progress_ ? ProgressLine::Shown::always : ProgressLine::Shown::on_terminal);
+    line.show("model");
+    const auto subject = open_subject();
+    if (ranks != nullptr) {
+      if (auto agreed = agree(*ranks, identity(subject)); !agreed)
+        return tl::unexpected(agreed.error());
+    }
+    if (!subject) return tl::unexpected(subject.error());
+    const auto cluster_file = calibrated(subject->temporary.path(), line);
     if (!cluster_file) return tl::unexpected(cluster_file.error());
 
+    // What other hosts do cannot be seen from here.
+    std::optional<MemoryWatch> memory;
+    if (ranks == nullptr) {
+      const auto cluster = load_cluster(*cluster_file);
+      if (!cluster) return tl::unexpected(cluster.error());
+      std::vector<int> all;
+      for (const std::vector<int>& cores : cores_of(*cluster))
+        all.insert(all.end(), cores.begin(), cores.end());
+      memory.emplace(all);
+      options_.memory_now = [&] { return memory->bytes_per_s(); };
+    }
+
     std::vector<StrategyResult> results;
-    for (const std::string& text : strategies_.empty() ? default_strategies() : strategies_) {
+    RankRounds rounds(ranks);
+    for (const std::string& text : chosen_strategies(ranks)) {
       if (interrupted()) return ExitCode::interrupted;
       line.show(text);
-      auto result = bench(text, *cluster_file, *model, *checkpoint);
+      auto result = bench(text, *cluster_file, subject->own, ranks, rounds);
       if (!result) return tl::unexpected(result.error());
       results.push_back(*std::move(result));
     }
     line.clear();
     if (json_) {
-      print_json(to_json(*model, results));
+      print_json(to_json(subject->own.model, results));
     } else {
-      print(report(*model, results));
+      print(report(subject->own.model, results));
     }
     return ExitCode::success;
   }
 
- private:
+  // The part of any other rank, which says nothing: strategy after strategy.
+  Result<ExitCode> obey(Ranks& ranks) {
+    const auto subject = open_subject();
+    const auto device = await_go(ranks, identity(subject), std::nullopt);
+    if (!device) return ExitCode::success;
+    while (await_round(ranks)) {
+      const Status followed = follow(ranks, subject->own.checkpoint, subject->own.model, *device);
+      if (!followed) await_end(ranks, followed.error());
+    }
+    return ExitCode::success;
+  }
+
+  // Ranks have a cluster file, and are spread as it says.
+  [[nodiscard]] Status agree(Ranks& ranks, const RankIdentity& own) const {
+    RankLeader leader(ranks);
+    if (auto all = leader.gather(own, std::nullopt); !all) return all;
+    if (!cluster_)
+      return invalid_input(
+          "--cluster: found none, allowed a file that `weir calibrate` has written on these ranks");
+    const auto cluster = load_cluster(*cluster_);
+    if (!cluster) return tl::unexpected(cluster.error());
+    if (auto placed = check_placement(ranks, *cluster); !placed) return placed;
+    leader.go(rank_devices(*cluster));
+    return {};
+  }
+
+  // Those of two devices are for one process; ranks are as many as they are.
+  [[nodiscard]] std::vector<std::string> chosen_strategies(const Ranks* ranks) const {
+    if (!strategies_.empty()) return strategies_;
+    if (ranks == nullptr) return default_strategies();
+    const std::size_t count = ranks->size();
+    return {fmt::format("context_parallel cp={}", count), fmt::format("tp_pp tp={}", count),
+            fmt::format("attention_pool tp=1 pool={} pool_policy=fixed threshold=512", count - 1)};
+  }
+
   Status read_lengths() {
     constexpr std::array<std::int64_t, 5> kDefaultLengths{128, 256, 512, 1024, 2048};
     if (lengths_.empty()) options_.lengths.assign(kDefaultLengths.begin(), kDefaultLengths.end());
@@ -181,25 +258,36 @@ class BenchCommand final : public Command {
   }
 
   Result<StrategyResult> bench(const std::string& text, const std::string& cluster_file,
-                               const ModelSpec& model, const Checkpoint& checkpoint) const {
+                               const RankModel& subject, Ranks* ranks, RankRounds& rounds) const {
     auto choice = parse_strategy(text);
     if (!choice) return tl::unexpected(choice.error());
-    const auto setup = set_up(
-        model, {.strategy = *std::move(choice), .cluster = cluster_file, .kv_dtype = kv_dtype_});
+    const auto setup =
+        set_up(subject.model,
+               {.strategy = *std::move(choice), .cluster = cluster_file, .kv_dtype = kv_dtype_});
     if (!setup) return tl::unexpected(setup.error());
-    auto devices = local_devices(*setup);
+    auto devices = ranks == nullptr ? local_devices(*setup)
+                                    : Result<std::vector<ExecDevice>>(rank_devices(setup->cluster));
     if (!devices) return tl::unexpected(devices.error());
     const auto machine = Machine::make(setup->cluster);
     if (!machine) {
       return invalid_input(
           fmt::format("--cluster: {}: {}", printable(cluster_file), machine.error().message));
     }
-    auto executor = Executor::make(checkpoint, model, {.devices = *std::move(devices)});
-    if (!executor) return tl::unexpected(executor.error());
+    rounds.next();
     auto points =
-        bench_strategy(**executor, *setup->strategy.strategy, setup->header, *machine, options_);
+        bench_on({.devices = *std::move(devices), .ranks = ranks}, subject, *setup, *machine);
+    if (!points && ranks != nullptr) end_all(*ranks, points.error());
     if (!points) return tl::unexpected(points.error());
     return StrategyResult{.label = setup->strategy.label, .points = *std::move(points)};
+  }
+
+  [[nodiscard]] Result<std::vector<BenchPoint>> bench_on(ExecutorOptions options,
+                                                         const RankModel& subject,
+                                                         const Setup& setup,
+                                                         const Machine& machine) const {
+    auto executor = Executor::make(subject.checkpoint, subject.model, std::move(options));
+    if (!executor) return tl::unexpected(executor.error());
+    return bench_strategy(**executor, *setup.strategy.strategy, setup.header, machine, options_);
   }
 
   struct Errors {
@@ -208,21 +296,40 @@ class BenchCommand final : public Command {
     double bias = 0;
     std::size_t count = 0;
   };
-  static Errors errors_of(const std::vector<StrategyResult>& results) {
+  static Errors errors_of(const std::vector<double>& signed_errors) {
+    if (signed_errors.empty()) return {};
     std::vector<double> errors;
-    Errors sum;
-    for (const StrategyResult& result : results) {
-      for (const BenchPoint& point : result.points) {
-        errors.push_back(std::abs(point.error()));
-        sum.bias += point.error();
-        sum.worst = std::max(sum.worst, errors.back());
-      }
+    Errors sum{.count = signed_errors.size()};
+    for (const double error : signed_errors) {
+      errors.push_back(std::abs(error));
+      sum.bias += error / static_cast<double>(sum.count);
     }
-    sum.count = errors.size();
-    sum.bias /= static_cast<double>(errors.size());
     std::ranges::sort(errors);
+    sum.worst = errors.back();
     sum.median = errors[errors.size() / 2];
     return sum;
+  }
+  // Of the points where the machine was as calibrated, or of the others.
+  static Errors step_errors(const std::vector<StrategyResult>& results, bool as_calibrated) {
+    std::vector<double> errors;
+    for (const StrategyResult& result : results) {
+      for (const BenchPoint& point : result.points) {
+        if (point.other_memory.has_value() != as_calibrated) errors.push_back(point.error());
+      }
+    }
+    return errors_of(errors);
+  }
+  // Of the points that have any.
+  static Errors communication_errors(const std::vector<StrategyResult>& results) {
+    constexpr auto kPlace = static_cast<std::size_t>(OpClass::communication);
+    std::vector<double> errors;
+    for (const StrategyResult& result : results) {
+      for (const BenchPoint& point : result.points) {
+        if (point.measured.work[kPlace] > 0)
+          errors.push_back(point.predicted.work[kPlace] / point.measured.work[kPlace] - 1);
+      }
+    }
+    return errors_of(errors);
   }
 
   static std::string_view name_of(BenchPhase phase) {
@@ -244,8 +351,9 @@ class BenchCommand final : public Command {
     }
     for (const StrategyResult& result : results) {
       for (const BenchPoint& point : result.points) {
+        const std::string mark = point.other_memory ? "*" : "";
         std::vector<std::string> cells = {result.label,
-                                          std::string(name_of(point.phase)),
+                                          std::string(name_of(point.phase)) + mark,
                                           std::to_string(point.length),
                                           format_duration(Seconds{point.measured.step}),
                                           format_duration(Seconds{point.predicted.step}),
@@ -257,12 +365,22 @@ class BenchCommand final : public Command {
         table.rows.push_back({.cells = std::move(cells)});
       }
     }
-    const Errors errors = errors_of(results);
+    const auto line = [](std::string_view what, const Errors& errors) {
+      return fmt::format("{} {}: median error {}, worst {}, bias {:+.1f}%\n", errors.count, what,
+                         format_share(errors.median), format_share(errors.worst),
+                         100 * errors.bias);
+    };
+    const Errors communication = communication_errors(results);
+    const Errors otherwise = step_errors(results, false);
     return fmt::format(
         "{}: a step of one request, medians; work of tasks by class is the mean over devices\n\n"
-        "{}\n{} comparisons: median error {}, worst {}, bias {:+.1f}%\n",
-        printable(model.name), render(table), errors.count, format_share(errors.median),
-        format_share(errors.worst), 100 * errors.bias);
+        "{}\n{}{}{}",
+        printable(model.name), render(table), line("comparisons", step_errors(results, true)),
+        otherwise.count == 0
+            ? ""
+            : line("more (*) while the devices read memory at another rate than when calibrated",
+                   otherwise),
+        communication.count == 0 ? "" : line("of communication", communication));
   }
 
   static nlohmann::json times_to_json(const PhaseTimes& times) {
@@ -282,15 +400,19 @@ class BenchCommand final : public Command {
                           {"prompt_len", point.length},
                           {"measured", times_to_json(point.measured)},
                           {"predicted", times_to_json(point.predicted)},
-                          {"error", point.error()}});
+                          {"error", point.error()},
+                          {"other_memory_bytes_per_s", nullptr}});
+        if (point.other_memory) points.back()["other_memory_bytes_per_s"] = *point.other_memory;
       }
     }
-    const Errors errors = errors_of(results);
+    const Errors errors = step_errors(results, true);
     return {{"model", model.name},
             {"points", std::move(points)},
             {"median_error", errors.median},
             {"worst_error", errors.worst},
-            {"bias", errors.bias}};
+            {"bias", errors.bias},
+            {"other_memory_median_error", step_errors(results, false).median},
+            {"communication_median_error", communication_errors(results).median}};
   }
 
   std::optional<std::string> model_;

@@ -9,7 +9,10 @@
 #include "app/command.h"
 #include "app/flags.h"
 #include "app/output.h"
+#include "app/rank_session.h"
+#include "app/rank_setup.h"
 #include "measure/calibrate.h"
+#include "measure/rank_calibration.h"
 #include "report/format.h"
 #include "report/table.h"
 
@@ -38,32 +41,88 @@ class CalibrateCommand final : public Command {
     add_switch(app, {.name = "--json", .help = "the cluster file on stdout too"}, json_);
     add_examples(app,
                  "  weir calibrate --out here.json\n"
+                 "  mpirun -n 2 weir calibrate --out ranks.json\n"
                  "  weir simulate -m MODEL -c here.json -s tp_pp --tp 2");
   }
 
   Result<ExitCode> run() override {
     if (auto checked = check_output_path("--out", out_); !checked)
       return tl::unexpected(checked.error());
+    return take_role({.lead = [this](Ranks* ranks) { return lead(ranks); },
+                      .obey = [this](Ranks& ranks) { return obey(ranks); }});
+  }
+
+ private:
+  Result<ExitCode> lead(Ranks* ranks) {
     ProgressLine line(progress_ ? ProgressLine::Shown::always : ProgressLine::Shown::on_terminal);
-    const auto cluster = calibrate({.devices = devices_,
-                                    .least_seconds = least_seconds_,
-                                    .progress = [&](std::string_view next) { line.show(next); }});
+    const CalibrationOptions options = {
+        .devices = devices_,
+        .least_seconds = least_seconds_,
+        .progress = [&](std::string_view next) { line.show(next); }};
+    auto calibrated = ranks == nullptr ? calibrate_here(options) : calibrate_all(*ranks, options);
     line.clear();
-    if (!cluster) return tl::unexpected(cluster.error());
-    if (auto written = write_cluster_file(out_, *cluster); !written)
+    if (!calibrated) return tl::unexpected(calibrated.error());
+    if (auto written = write_cluster_file(out_, calibrated->cluster); !written)
       return tl::unexpected(written.error());
     if (json_) {
-      print_json(cluster_to_json(*cluster));
+      print_json(cluster_to_json(calibrated->cluster));
     } else {
-      print_summary(*cluster);
+      print_summary(*calibrated);
     }
     return ExitCode::success;
   }
 
- private:
-  void print_summary(const ClusterSpec& cluster) const {
-    const DeviceType& type = cluster.device_types.front();
-    const Fabric& fabric = cluster.node_types.front().fabrics.front();
+  // The part of any rank but 0, which says nothing.
+  Result<ExitCode> obey(Ranks& ranks) {
+    const auto device = await_go(ranks, identity(), devices_.cores_per_device);
+    if (!device) return ExitCode::success;
+    const Status followed = follow_calibration(ranks, *device, least_seconds_);
+    if (followed) return ExitCode::success;
+    give_up(ranks, followed.error());
+  }
+
+  // Ranks that measure together do it in the same way.
+  [[nodiscard]] RankIdentity identity() const {
+    if (devices_.num_devices) {
+      return invalid_input(
+          fmt::format("--devices: found {} with ranks, allowed none, as every rank "
+                      "is a device",
+                      *devices_.num_devices));
+    }
+    return nlohmann::json{{"least_seconds", least_seconds_}};
+  }
+
+  static Result<RankCalibration> calibrate_here(const CalibrationOptions& options) {
+    auto cluster = calibrate(options);
+    if (!cluster) return tl::unexpected(cluster.error());
+    return RankCalibration{.cluster = *std::move(cluster), .all_reduces = {}};
+  }
+
+  Result<RankCalibration> calibrate_all(Ranks& ranks, const CalibrationOptions& options) const {
+    RankLeader leader(ranks);
+    if (auto all = leader.gather(identity(), devices_.cores_per_device); !all)
+      return tl::unexpected(all.error());
+    leader.go(rank_devices(leader.machine()));
+    auto calibrated = calibrate_ranks(ranks, leader.machine(), options);
+    if (!calibrated) end_all(ranks, calibrated.error());
+    return calibrated;
+  }
+
+  void print_summary(const RankCalibration& calibrated) const {
+    const ClusterSpec& cluster = calibrated.cluster;
+    for (const NodeType& node : cluster.node_types) {
+      if (cluster.node_types.size() > 1) print(fmt::format("{}\n", printable(node.name)));
+      print_node(cluster, node);
+      print("\n");
+    }
+    if (!calibrated.all_reduces.empty()) print_all_reduces(calibrated);
+    print(fmt::format("written to {}\n", printable(out_)));
+  }
+
+  static void print_node(const ClusterSpec& cluster, const NodeType& node) {
+    const DeviceGroup& group = node.devices.front();
+    const DeviceType& type = cluster.device_types[group.type];
+    const Fabric& fabric = node.fabrics.front();
     Table table{.columns = {{"measured", Align::left}, {""}}, .rows = {}};
     const auto add = [&](std::string what, std::string value) {
       table.rows.push_back({.cells = {std::move(what), std::move(value)}});
@@ -71,20 +130,35 @@ class CalibrateCommand final : public Command {
     const auto rate = [&](std::optional<BytesPerSecond> value) {
       return format_quantity(value->value, "B/s");
     };
-    add("devices", fmt::format("{} of {} cores", cluster.devices.size(), *type.num_cores));
+    add("devices", fmt::format("{} of {} cores", group.count, *type.num_cores));
     add("f32 multiply-adds", format_quantity(type.vector_flops.f32->value, "FLOP/s"));
     if (type.l2_bandwidth) add("reading L2", rate(type.l2_bandwidth));
     if (type.l3_bandwidth) add("reading L3", rate(type.l3_bandwidth));
     add("reading memory", rate(type.memory_bandwidth));
     add("starting a task", format_duration(*type.launch_latency));
-    const Host& host = cluster.node_types.front().host;
+    const Host& host = node.host;
     add("between two steps", format_duration(*host.step_latency));
     add(fmt::format("between two of up to {}", format_duration(*host.short_step)),
         format_duration(*host.short_step_latency));
     if (fabric.latency) add("a message between devices", format_duration(*fabric.latency));
     if (fabric.bandwidth) add("large messages", rate(fabric.bandwidth));
+    if (node.nics) add("a message to another host", format_duration(*node.nics->latency));
+    if (node.nics) add("large ones, as a card's rate", rate(node.nics->bandwidth));
     print(render(table));
-    print(fmt::format("\nwritten to {}\n", printable(out_)));
+  }
+
+  static void print_all_reduces(const RankCalibration& calibrated) {
+    Table table{
+        .columns = {{fmt::format("all_reduce over {} ranks", calibrated.cluster.devices.size())},
+                    {"measured"},
+                    {"predicted"}},
+        .rows = {}};
+    for (const AllReduceCheck& check : calibrated.all_reduces) {
+      table.rows.push_back({.cells = {format_bytes(static_cast<double>(check.bytes)),
+                                      format_duration(Seconds{check.measured}),
+                                      format_duration(Seconds{check.predicted})}});
+    }
+    print(render(table) + "\n");
   }
 
   std::string out_;

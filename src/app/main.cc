@@ -26,9 +26,10 @@ ExitCode say_error(const Error& error, const std::optional<Launch>& launch) {
 }
 
 Error wants_one_rank(std::string_view command, const Launch& launch) {
-  return {.kind = ErrorKind::invalid_input,
-          .message = fmt::format("{}: found {} ranks, allowed 1 (only `weir run` takes more)",
-                                 command, launch.size)};
+  return {
+      .kind = ErrorKind::invalid_input,
+      .message = fmt::format("{}: found {} ranks, allowed 1 (run, calibrate and bench take more)",
+                             command, launch.size)};
 }
 
 ExitCode run_program(int argc, const char* const* argv) {

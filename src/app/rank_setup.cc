@@ -64,14 +64,14 @@ void use_cpus(const std::vector<int>& cpus) {
 json greeting() { return {{"version", kVersion}, {"cpus", usable_cpus()}}; }
 
 // What it says when it knows its share of the host.
-json readiness(const Result<RankModel>& own, const HostShare& share,
+json readiness(const RankIdentity& own, const HostShare& share,
                std::optional<std::int64_t> threads_per_device) {
   if (!own) return {{"error", own.error().message}};
   use_cpus(share.cpus);
   const auto cluster = local_cluster({.num_devices = static_cast<std::int64_t>(share.count),
                                       .cores_per_device = threads_per_device});
   if (!cluster) return {{"error", cluster.error().message}};
-  return {{"model", config_of(own->model)}, {"cluster", cluster_to_json(*cluster)}};
+  return {{"identity", *own}, {"cluster", cluster_to_json(*cluster)}};
 }
 
 Status named(const Ranks& ranks, std::size_t rank, const std::string& problem) {
@@ -138,13 +138,60 @@ Result<RankModel> open_rank_model(const std::string& folder) {
   return RankModel{.model = *std::move(model), .checkpoint = *std::move(checkpoint)};
 }
 
+RankIdentity identity_of(const Result<RankModel>& own) {
+  if (!own) return tl::unexpected(own.error());
+  return config_of(own->model);
+}
+
+std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster) {
+  std::vector<ExecDevice> devices;
+  for (const Device& device : cluster.devices) {
+    ExecDevice& exec = devices.emplace_back(ExecDevice{.name = device.name, .cores = {}});
+    for (const std::int64_t cpu : device.cpus) exec.cores.push_back(static_cast<int>(cpu));
+  }
+  return devices;
+}
+
+Status check_placement(const Ranks& ranks, const ClusterSpec& cluster) {
+  if (cluster.devices.size() != ranks.size()) {
+    return invalid_input(fmt::format("ranks: found {}, allowed {}, one per device of --cluster",
+                                     ranks.size(), cluster.devices.size()));
+  }
+  for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
+    const bool with_last = ranks.host(rank) == ranks.host(rank - 1);
+    const bool wanted = cluster.devices[rank].node == cluster.devices[rank - 1].node;
+    if (with_last == wanted) continue;
+    return invalid_input(
+        fmt::format("ranks: found rank {} on host {} {} rank {}, allowed {}, as --cluster has "
+                    "device {} on node "
+                    "{}",
+                    rank, ranks.host(rank), with_last ? "with" : "apart from", rank - 1,
+                    wanted ? "the same host" : "another host", cluster.devices[rank].name,
+                    cluster.nodes[cluster.devices[rank].node].name));
+  }
+  return {};
+}
+
+RankRounds::~RankRounds() {
+  if (ranks_ == nullptr) return;
+  for (std::size_t rank = 1; rank < ranks_->size(); ++rank)
+    send_json(*ranks_, rank, {{"go", false}});
+}
+
+void RankRounds::next() {
+  if (ranks_ == nullptr) return;
+  for (std::size_t rank = 1; rank < ranks_->size(); ++rank)
+    send_json(*ranks_, rank, {{"go", true}});
+}
+
+bool await_round(Ranks& ranks) { return receive_json(ranks, 0).at("go").get<bool>(); }
+
 RankLeader::~RankLeader() {
   if (told_) return;
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank) send_json(ranks_, rank, {{"go", false}});
 }
 
-Status RankLeader::gather(const Result<RankModel>& own,
-                          std::optional<std::int64_t> threads_per_device) {
+Status RankLeader::gather(const RankIdentity& own, std::optional<std::int64_t> threads_per_device) {
   std::vector<json> greetings = {greeting()};
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
     greetings.push_back(receive_json(ranks_, rank));
@@ -167,7 +214,7 @@ Status RankLeader::gather(const Result<RankModel>& own,
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     if (answers[rank].contains("error"))
       return named(ranks_, rank, answers[rank].at("error").get<std::string>());
-    if (answers[rank].at("model") != answers[0].at("model"))
+    if (answers[rank].at("identity") != answers[0].at("identity"))
       return named(ranks_, rank, "found another model than rank 0 in the same folder, allowed one");
   }
   auto machine = join_hosts(ranks_, answers);
@@ -184,7 +231,7 @@ void RankLeader::go(const std::vector<ExecDevice>& devices) {
   }
 }
 
-std::optional<ExecDevice> await_go(Ranks& ranks, const Result<RankModel>& own,
+std::optional<ExecDevice> await_go(Ranks& ranks, const RankIdentity& own,
                                    std::optional<std::int64_t> threads_per_device) {
   send_json(ranks, 0, greeting());
   json told = receive_json(ranks, 0);

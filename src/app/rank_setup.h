@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "comm/ranks.h"
@@ -25,6 +27,32 @@ struct RankModel {
 };
 [[nodiscard]] Result<RankModel> open_rank_model(const std::string& folder);
 
+// What all ranks must have alike, or why this one cannot take part.
+using RankIdentity = Result<nlohmann::json>;
+[[nodiscard]] RankIdentity identity_of(const Result<RankModel>& own);
+
+// The devices of a cluster of CPU devices, as a rank runs each.
+[[nodiscard]] std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster);
+
+// A cluster file is for ranks that are spread over hosts as its devices are over nodes: then rank i
+// is device i of what `weir plan` shows for that file.
+[[nodiscard]] Status check_placement(const Ranks& ranks, const ClusterSpec& cluster);
+
+// What rank 0 does again and again on all ranks, such as running one strategy after the other.
+class RankRounds {
+ public:
+  explicit RankRounds(Ranks* ranks) : ranks_(ranks) {}  // nullptr: there is nobody else.
+  RankRounds(const RankRounds&) = delete;
+  RankRounds& operator=(const RankRounds&) = delete;
+  ~RankRounds();  // There is no more.
+  void next();
+
+ private:
+  Ranks* ranks_;
+};
+// On the others: is there another round?
+[[nodiscard]] bool await_round(Ranks& ranks);
+
 class RankLeader {
  public:
   explicit RankLeader(Ranks& ranks) : ranks_(ranks) {}
@@ -34,7 +62,7 @@ class RankLeader {
   ~RankLeader();
 
   // Ends with an error that names rank and host where one of them cannot take part.
-  [[nodiscard]] Status gather(const Result<RankModel>& own,
+  [[nodiscard]] Status gather(const RankIdentity& own,
                               std::optional<std::int64_t> threads_per_device);
   // The hosts' cores, one device per rank: on one host, what `local` would be with so many devices.
   [[nodiscard]] const ClusterSpec& machine() const { return machine_; }
@@ -48,7 +76,7 @@ class RankLeader {
 };
 
 // On the other ranks: what this one's device is; nullopt where the run ends before it begins.
-[[nodiscard]] std::optional<ExecDevice> await_go(Ranks& ranks, const Result<RankModel>& own,
+[[nodiscard]] std::optional<ExecDevice> await_go(Ranks& ranks, const RankIdentity& own,
                                                  std::optional<std::int64_t> threads_per_device);
 
 }  // namespace weir

@@ -1,9 +1,6 @@
 #include <algorithm>
-#include <chrono>
-#include <cstdlib>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +12,7 @@
 #include "app/flags.h"
 #include "app/interrupt.h"
 #include "app/output.h"
+#include "app/rank_session.h"
 #include "app/rank_setup.h"
 #include "app/setup.h"
 #include "app/stop_filter.h"
@@ -31,8 +29,6 @@ namespace {
 
 constexpr std::int64_t kMostNewTokens = std::int64_t{1} << 31;
 constexpr std::int64_t kMostPrompts = 4096;
-// A rank that has failed leaves rank 0 so long to say so and to end the run.
-constexpr std::chrono::seconds kLastWords{5};
 
 struct RunOptions {
   std::string model;
@@ -127,12 +123,6 @@ nlohmann::json comparison_to_json(const Comparison& comparison) {
   return json;
 }
 
-// GCC 12 does not take a virtual function's word that it never returns.
-[[noreturn]] void end_all(Ranks& ranks, ExitCode code) {
-  ranks.abort(static_cast<int>(code));
-  std::abort();
-}
-
 // Where the ranks ran, and how far their clocks may be off rank 0's after being aligned.
 nlohmann::json ranks_to_json(const Ranks& ranks) {
   auto json = nlohmann::json::array();
@@ -188,11 +178,8 @@ class RunCommand final : public Command {
   Result<ExitCode> run() override {
     if (auto checked = check_output_path("--trace", options_.trace_path); !checked)
       return tl::unexpected(checked.error());
-    const auto launch = detect_launch();
-    if (!launch || launch->size == 1) return lead(nullptr);
-    const auto ranks = join_ranks(*launch);
-    if (!ranks) return tl::unexpected(ranks.error());
-    return (*ranks)->rank() == 0 ? lead(ranks->get()) : obey(**ranks);
+    return take_role({.lead = [this](Ranks* ranks) { return lead(ranks); },
+                      .obey = [this](Ranks& ranks) { return obey(ranks); }});
   }
 
  private:
@@ -202,13 +189,17 @@ class RunCommand final : public Command {
     std::optional<RankLeader> leader;
     if (ranks != nullptr) {
       leader.emplace(*ranks);
-      if (auto all = leader->gather(model, options_.setup.threads_per_device); !all)
+      if (auto all = leader->gather(identity_of(model), options_.setup.threads_per_device); !all)
         return tl::unexpected(all.error());
       options_.setup.rank_machine = leader->machine();
     }
     if (!model) return tl::unexpected(model.error());
     const auto setup = set_up(model->model, options_.setup);
     if (!setup) return tl::unexpected(setup.error());
+    if (ranks != nullptr && options_.setup.cluster != "local") {
+      if (auto placed = check_placement(*ranks, setup->cluster); !placed)
+        return tl::unexpected(placed.error());
+    }
     auto devices = ranks == nullptr ? local_devices(*setup) : rank_devices(*setup, ranks->size());
     if (!devices) return tl::unexpected(devices.error());
     const auto tokenizer = Tokenizer::load(options_.model);
@@ -227,21 +218,17 @@ class RunCommand final : public Command {
   // The part of any other rank, which says nothing.
   Result<ExitCode> obey(Ranks& ranks) const {
     const auto model = open_rank_model(options_.model);
-    const auto device = await_go(ranks, model, options_.setup.threads_per_device);
+    const auto device = await_go(ranks, identity_of(model), options_.setup.threads_per_device);
     // Rank 0 says why, and its exit code is the run's: launchers may add up those of all ranks.
     if (!device) return ExitCode::success;
     const Status followed = follow(ranks, model->checkpoint, model->model, *device);
     if (followed) return ExitCode::success;
-    // Rank 0 has been told and ends the run.
-    std::this_thread::sleep_for(kLastWords);
-    end_all(ranks, ExitCode::run_failed);
+    await_end(ranks, followed.error());
   }
 
-  // Where a rank has failed others may wait for it in the middle of an exchange, so none of them
-  // can come to an orderly end.
   Result<ExitCode> give_up(const Error& error) const {
     if (ranks_ == nullptr) return tl::unexpected(error);
-    end_all(*ranks_, print_error(error));
+    end_all(*ranks_, error);
   }
 
   Result<ExitCode> conclude(const Checkpoint& checkpoint, const Setup& setup,

@@ -7,13 +7,16 @@
 #include <chrono>
 #include <fstream>
 #include <string_view>
+#include <thread>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
 #include "comm/back_off.h"
 #include "comm/mpi_communicator.h"
+#include "comm/rank_watch.h"
 #include "comm/ranks.h"
+#include "comm/start_guard.h"
 
 namespace weir {
 namespace {
@@ -70,6 +73,29 @@ class MpiRanks final : public Ranks {
   MpiRanks(const MpiRanks&) = delete;
   MpiRanks& operator=(const MpiRanks&) = delete;
 
+  // Lets the ranks watch each other. All of them fail where one cannot.
+  Status start_watch(const EndOfRun& end) {
+    if (size_ == 1) return {};
+    WatchOptions options{
+        .rank = rank_, .size = size_, .on_loss = [this, end](const std::optional<LostRank>& lost) {
+          if (!lost) return end(std::nullopt);
+          end(Error{ErrorKind::run_failed, fmt::format("rank {} on host {}: {}", lost->rank,
+                                                       host(lost->rank), lost->cause)});
+        }};
+    std::string problem;
+    if (rank_ == 0) {
+      auto post = WatchPost::open(size_);
+      share_text(post ? post->directions() : "");
+      keep_watch(
+          post ? lead_watch(*std::move(post), std::move(options)) : tl::unexpected(post.error()),
+          problem);
+    } else {
+      const std::string directions = share_text("");
+      if (!directions.empty()) keep_watch(join_watch(directions, std::move(options)), problem);
+    }
+    return share_problem(problem);
+  }
+
   // MPI_Finalize waits for the others too, but at full speed.
   ~MpiRanks() override {
     MPI_Request everybody = MPI_REQUEST_NULL;
@@ -78,12 +104,15 @@ class MpiRanks final : public Ranks {
     MPI_Comm_free(&channels_.alarms);
     MPI_Comm_free(&channels_.exchanges);
     MPI_Comm_free(&control_);
-    MPI_Finalize();
+    MPI_Finalize();  // Still watched: a rank may hang in there too.
   }
 
   [[nodiscard]] std::size_t rank() const override { return rank_; }
   [[nodiscard]] std::size_t size() const override { return size_; }
   [[nodiscard]] const std::string& host(std::size_t rank) const override { return hosts_[rank]; }
+  [[nodiscard]] const std::string& kernel(std::size_t rank) const override {
+    return kernels_[rank];
+  }
   [[nodiscard]] ClockOffset clock(std::size_t rank) const override { return clocks_[rank]; }
 
   std::unique_ptr<Communicator> communicator() override { return make_mpi_communicator(channels_); }
@@ -116,8 +145,16 @@ class MpiRanks final : public Ranks {
   }
 
   void abort(int exit_code) override {
+    if (watch_ != nullptr) watch_->dismiss();
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     _exit(exit_code);
+  }
+
+  void give_up(const std::string& cause) override {
+    CHECK(watch_ != nullptr, "a rank that gives up is one of several");
+    watch_->give_up(cause);
+    // The watch ends the process, with all others.
+    while (true) std::this_thread::sleep_for(std::chrono::seconds(1));
   }
 
  private:
@@ -135,6 +172,40 @@ class MpiRanks final : public Ranks {
       hosts_.emplace_back(text.substr(0, line));
       kernels_.emplace_back(line == std::string_view::npos ? "" : text.substr(line + 1));
     }
+  }
+
+  // That of rank 0, on all.
+  std::string share_text(std::string text) const {
+    auto size = static_cast<int>(text.size());
+    MPI_Bcast(&size, 1, MPI_INT, 0, control_);
+    text.resize(static_cast<std::size_t>(size));
+    MPI_Bcast(text.data(), size, MPI_CHAR, 0, control_);
+    return text;
+  }
+
+  void keep_watch(Result<std::unique_ptr<RankWatch>> made, std::string& problem) {
+    if (made) {
+      watch_ = *std::move(made);
+    } else {
+      problem = made.error().message;
+    }
+  }
+
+  // The problem of the lowest rank that has one; that of rank 0 follows from others'.
+  Status share_problem(const std::string& problem) const {
+    constexpr std::size_t kLongestProblem = 1024;
+    std::array<char, kLongestProblem> own{};
+    problem.copy(own.data(), kLongestProblem - 1);
+    std::vector<char> all(size_ * kLongestProblem);
+    MPI_Allgather(own.data(), kLongestProblem, MPI_CHAR, all.data(), kLongestProblem, MPI_CHAR,
+                  control_);
+    for (std::size_t i = 1; i <= size_; ++i) {
+      const std::size_t rank = i % size_;
+      const std::string_view text = &all[rank * kLongestProblem];
+      if (!text.empty())
+        return run_failed(fmt::format("rank {} on host {}: {}", rank, host(rank), text));
+    }
+    return {};
   }
 
   // Rank 0 asks the others for the time one after the other. Half of a round trip is all that the
@@ -190,6 +261,7 @@ class MpiRanks final : public Ranks {
   std::vector<std::string> hosts_;
   std::vector<std::string> kernels_;  // By boot id.
   std::vector<ClockOffset> clocks_;
+  std::unique_ptr<RankWatch> watch_;  // Null while there is none, and of a single rank.
 };
 
 }  // namespace
@@ -204,10 +276,12 @@ std::string mpi_version() {
   return std::string(version.substr(0, version.find_first_of("\n,")));
 }
 
-Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch) {
+Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, EndOfRun end) {
   int initialized = 0;
   MPI_Initialized(&initialized);
   CHECK(initialized == 0, "a process joins its ranks once");
+  // Nothing of MPI's start says who is missing or gives up waiting for it.
+  const StartGuard guard(launch, host_name(), end);
   int provided = MPI_THREAD_SINGLE;
   // A device's worker thread and the thread that speaks with the other ranks take turns.
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
@@ -220,10 +294,14 @@ Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch) {
                     mpi_version()));
   }
   auto ranks = std::make_unique<MpiRanks>();
-  if (ranks->size() == launch.size) return ranks;
-  // An Open MPI program under MPICH's mpirun is a single rank of its own, N times over.
-  return run_failed(fmt::format("ranks: found {} where {} has started {}: mpirun is not that of {}",
-                                ranks->size(), launch.launcher, launch.size, mpi_version()));
+  if (ranks->size() != launch.size) {
+    // An Open MPI program under MPICH's mpirun is a single rank of its own, N times over.
+    return run_failed(
+        fmt::format("ranks: found {} where {} has started {}: mpirun is not that of {}",
+                    ranks->size(), launch.launcher, launch.size, mpi_version()));
+  }
+  if (auto watched = ranks->start_watch(end); !watched) return tl::unexpected(watched.error());
+  return ranks;
 }
 
 }  // namespace weir

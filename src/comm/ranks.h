@@ -5,10 +5,14 @@
 //
 //   detect_launch --> join_ranks --> agree --> communicator(): exchanges of a step
 //                                         \--> send, receive: what to do next, and what came of it
+//
+// A rank that dies, hangs or is cut off ends the run on all others (rank_watch.h).
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -41,6 +45,8 @@ class Ranks {
   [[nodiscard]] virtual std::size_t size() const = 0;
   // The name of the host that a rank runs on.
   [[nodiscard]] virtual const std::string& host(std::size_t rank) const = 0;
+  // Ranks of equal kernels share a machine, even where they see hosts of different names.
+  [[nodiscard]] virtual const std::string& kernel(std::size_t rank) const = 0;
   // Rank 0 knows all clocks, others only their own.
   [[nodiscard]] virtual ClockOffset clock(std::size_t rank) const = 0;
 
@@ -52,8 +58,11 @@ class Ranks {
   // Waits for the next message of that rank; leaves the core to others meanwhile.
   [[nodiscard]] virtual std::vector<std::byte> receive(std::size_t from) = 0;
 
-  // Ends all ranks at once, without another word: what is to be said has been said.
+  // On rank 0: ends all ranks at once, without another word: what is to be said has been said.
   [[noreturn]] virtual void abort(int exit_code) = 0;
+  // On any rank, also where others are in the middle of an exchange with this one: the run ends,
+  // and rank 0 says that it does because of this rank's `cause`.
+  [[noreturn]] virtual void give_up(const std::string& cause) = 0;
 };
 
 // Whether this build can be one of several ranks.
@@ -61,8 +70,12 @@ class Ranks {
 // What it was built with, as "Open MPI v4.1.4, ..."; without MPI, how to get it.
 [[nodiscard]] std::string mpi_version();
 
+// Ends the process because of another rank, after printing the error if there is one: else another
+// rank does that. Called once at most, from a thread that does nothing else.
+using EndOfRun = std::function<void(const std::optional<Error>&)>;
+
 // Joins the ranks that the launcher has started with this one; all of them have to call it. Fails
 // where the build has no MPI. Once in a process.
-[[nodiscard]] Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch);
+[[nodiscard]] Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, EndOfRun end);
 
 }  // namespace weir

@@ -93,8 +93,13 @@ class Follower {
     PreparedPlan prepared;
   };
 
+  // A plan may be for fewer devices than there are ranks.
+  [[nodiscard]] bool takes_part(const ValidPlan& plan) const {
+    return ranks_.rank() < plan->devices.size();
+  }
   JobResult run(Job job) {
     JobResult result;
+    if (!takes_part(*job.plan)) return result;
     job.result = &result;
     worker_->wait_done(worker_->post(job));
     if (!result.failure.empty()) fail(result.failure);

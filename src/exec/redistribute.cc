@@ -14,9 +14,6 @@
 namespace weir {
 namespace {
 
-// Up to this size the time of an all-reduce is its rounds, not its bytes.
-constexpr std::int64_t kOneShotBytes = 64 << 10;
-
 // A part of a buffer: `rows` rows, in each of them `heads` runs of `dims` floats.
 struct Region {
   float* data = nullptr;
@@ -455,11 +452,11 @@ void CommTask::begin_all_reduce() {
   const BoundLayout& bound = step_.bound(node_.inputs[0]);
   const std::int64_t elements =
       bound.buffers[bound.by_device[index_of(device_.id)].front()].elements;
-  all_reduce_ = {.members = members,
-                 .rank = static_cast<std::size_t>(rank),
-                 .elements = elements,
-                 .one_shot = members.size() == 2 ||
-                             elements * static_cast<std::int64_t>(sizeof(float)) <= kOneShotBytes};
+  all_reduce_ = {
+      .members = members,
+      .rank = static_cast<std::size_t>(rank),
+      .elements = elements,
+      .one_shot = is_one_shot(members.size(), elements * static_cast<std::int64_t>(sizeof(float)))};
   const float* input = device_.values[index_of(node_.inputs[0])].parts.front().data();
   const auto n = static_cast<std::int64_t>(members.size());
   for (std::size_t i = 0; i < members.size(); ++i) {

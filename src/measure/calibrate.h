@@ -21,6 +21,13 @@ struct CalibrationOptions {
 
 // Takes about half a minute; other programs on the machine disturb it.
 [[nodiscard]] Result<ClusterSpec> calibrate(const CalibrationOptions& options);
+// The same for a cluster of one node, the one that this process runs on; the options' devices are
+// not looked at.
+[[nodiscard]] Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options);
+
+// The source of a measured figure, and its three digits: what comes back on the next run.
+inline constexpr const char* kMeasured = "weir calibrate, on this machine";
+[[nodiscard]] double rounded(double value);
 
 [[nodiscard]] Status write_cluster_file(const std::string& path, const ClusterSpec& cluster);
 

@@ -3,82 +3,17 @@
 #include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
-#include "checkpoint/random_model.h"
-#include "engine/generate.h"
 #include "measure/device_teams.h"
-#include "measure/model_on_disk.h"
-#include "strategy/strategy.h"
+#include "measure/thin_run.h"
 
 namespace weir {
 namespace {
 
 constexpr double kNanosecond = 1e-9;
-
-// A model whose arithmetic takes next to no time at the given width.
-ModelSpec thin_model(std::int64_t hidden_size, std::int64_t num_layers) {
-  ModelSpec model;
-  model.name = "thin";
-  model.num_layers = num_layers;
-  model.hidden_size = hidden_size;
-  model.num_q_heads = 2;
-  model.num_kv_heads = 2;
-  model.head_dim = 16;
-  model.intermediate_size = 32;
-  model.vocab_size = kRandomModelEos + 1;
-  model.max_position = 1 << 16;
-  model.rope.rotary_dim = model.head_dim;
-  return model;
-}
-
-// A model's runs with one strategy on some devices.
-class Bench {
- public:
-  static Result<std::unique_ptr<Bench>> make(const ModelSpec& model, const OptionValues& options,
-                                             const std::vector<ExecDevice>& devices) {
-    auto on_disk = ModelOnDisk::make(model);
-    if (!on_disk) return tl::unexpected(on_disk.error());
-    auto bench = std::unique_ptr<Bench>(new Bench(*std::move(on_disk)));
-    if (auto started = bench->start(options, devices); !started)
-      return tl::unexpected(started.error());
-    return bench;
-  }
-
-  Result<Timeline> run(std::int64_t prompt_len, std::int64_t output_len) {
-    GenerationRequest request{.prompt = {}, .max_new_tokens = output_len};
-    for (std::int64_t i = 0; i < prompt_len; ++i) request.prompt.push_back(i % kRandomModelBos);
-    auto generation = generator_->run({&request, 1}, {.prefill_chunk = kMaxPrefillChunk});
-    if (!generation) return tl::unexpected(generation.error());
-    return std::move(generation->timeline);
-  }
-
- private:
-  explicit Bench(ModelOnDisk model) : model_(std::move(model)) {}
-
-  Status start(const OptionValues& options, const std::vector<ExecDevice>& devices) {
-    auto strategy = make_strategy("tp_pp", options, model_.spec());
-    if (!strategy) return tl::unexpected(strategy.error());
-    strategy_ = std::move(strategy->strategy);
-    std::vector<ExecDevice> used(devices.begin(), devices.begin() + strategy_->num_devices());
-    PlanHeader header{
-        .model = model_.spec(), .strategy = strategy->label, .limits = {}, .devices = {}};
-    for (const ExecDevice& device : used)
-      header.devices.push_back({.name = device.name, .memory_bytes = {}});
-    auto executor =
-        Executor::make(model_.checkpoint(), model_.spec(), {.devices = std::move(used)});
-    if (!executor) return tl::unexpected(executor.error());
-    executor_ = *std::move(executor);
-    generator_ = std::make_unique<Generator>(*executor_, *strategy_, std::move(header));
-    return {};
-  }
-
-  ModelOnDisk model_;
-  std::unique_ptr<Strategy> strategy_;
-  std::unique_ptr<Executor> executor_;
-  std::unique_ptr<Generator> generator_;
-};
 
 // Beside its tasks: what a step takes from one token to the next.
 double median_rest(const Timeline& timeline) {
@@ -99,7 +34,8 @@ double median_rest(const Timeline& timeline) {
 Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& costs) {
   {
     constexpr std::int64_t kSteps = 400;
-    const auto bench = Bench::make(thin_model(64, 4), {{"tp", "1"}}, devices);
+    const auto bench =
+        ThinRun::make(thin_model({.hidden_size = 64, .num_layers = 4}), {{"tp", "1"}}, devices);
     if (!bench) return tl::unexpected(bench.error());
     const auto timeline = (*bench)->run(16, kSteps);
     if (!timeline) return tl::unexpected(timeline.error());
@@ -116,10 +52,10 @@ Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& cos
   }
   // Steps of milliseconds: who waits for them sleeps, and has to be woken.
   constexpr std::int64_t kSteps = 64;
-  ModelSpec model = thin_model(1024, 4);
+  ModelSpec model = thin_model({.hidden_size = 1024, .num_layers = 4});
   model.intermediate_size = 4096;
   model.vocab_size = 8192;
-  const auto bench = Bench::make(model, {{"tp", "1"}}, devices);
+  const auto bench = ThinRun::make(model, {{"tp", "1"}}, devices);
   if (!bench) return tl::unexpected(bench.error());
   const auto timeline = (*bench)->run(16, kSteps);
   if (!timeline) return tl::unexpected(timeline.error());
@@ -143,7 +79,8 @@ bool have_cores_of_their_own(const std::vector<ExecDevice>& devices) {
 Result<std::map<std::int64_t, double>> all_reduce_times(const std::vector<ExecDevice>& devices) {
   constexpr std::int64_t kHidden = 512;
   constexpr int kRepetitions = 5;
-  const auto bench = Bench::make(thin_model(kHidden, 4), {{"tp", "2"}}, devices);
+  const auto bench =
+      ThinRun::make(thin_model({.hidden_size = kHidden, .num_layers = 4}), {{"tp", "2"}}, devices);
   if (!bench) return tl::unexpected(bench.error());
   std::map<std::int64_t, double> times;
   for (std::int64_t tokens = 1; tokens <= 4096; tokens *= 4) {
@@ -162,7 +99,93 @@ Result<std::map<std::int64_t, double>> all_reduce_times(const std::vector<ExecDe
   return times;
 }
 
+// Logarithms, at first of the widest range that links have: the best place among some is looked for
+// again and again, each time more closely.
+constexpr int kPlaces = 24;
+struct SearchRange {
+  double low = 0;
+  double high = 0;
+
+  [[nodiscard]] double at(int i) const { return low + (high - low) * i / kPlaces; }
+  void close_in(double on) {
+    const double reach = (high - low) / kPlaces * 2;
+    *this = {.low = on - reach, .high = on + reach};
+  }
+};
+
 }  // namespace
+
+LinkCosts fit_link(const std::map<std::int64_t, double>& times) {
+  const double latency = times.begin()->second;
+  // The mean of the rates of large messages, in proportion: none is off by more than another.
+  double log_rate = 0;
+  int count = 0;
+  for (const auto& [bytes, time] : times) {
+    if (time < 2 * latency) continue;
+    log_rate += std::log(static_cast<double>(bytes) / (time - latency));
+    ++count;
+  }
+  // On a machine so busy that messages take as long whatever their size, the largest tells what
+  // there is to tell.
+  const auto& [bytes, time] = *times.rbegin();
+  const double rate =
+      count > 0 ? std::exp(log_rate / count) : static_cast<double>(bytes) / std::max(time, 1e-9);
+  return {.latency = {latency}, .bandwidth = {rate}};
+}
+
+LinkCosts fit_link(std::span<const LinkObservation> observations) {
+  SearchRange latency{.low = std::log(1e-8), .high = std::log(1.0)};
+  SearchRange rate{.low = std::log(1e4), .high = std::log(1e13)};
+  const auto error_of = [&](double log_latency, double log_rate) {
+    double sum = 0;
+    for (const LinkObservation& one : observations) {
+      const double predicted =
+          one.messages * std::exp(log_latency) + one.bytes / std::exp(log_rate);
+      sum += std::abs(std::log(predicted / one.seconds));
+    }
+    return sum;
+  };
+  constexpr int kRounds = 8;
+  for (int round = 0; round < kRounds; ++round) {
+    double least = std::numeric_limits<double>::infinity();
+    double best_latency = 0;
+    double best_rate = 0;
+    for (int i = 0; i <= kPlaces; ++i) {
+      for (int j = 0; j <= kPlaces; ++j) {
+        const double error = error_of(latency.at(i), rate.at(j));
+        if (error >= least) continue;
+        least = error;
+        best_latency = latency.at(i);
+        best_rate = rate.at(j);
+      }
+    }
+    latency.close_in(best_latency);
+    rate.close_in(best_rate);
+  }
+  return {.latency = {std::exp((latency.low + latency.high) / 2)},
+          .bandwidth = {std::exp((rate.low + rate.high) / 2)}};
+}
+
+double between_steps(const Timeline& timeline) {
+  struct Span {
+    SimTime first{std::numeric_limits<std::int64_t>::max()};
+    SimTime last;
+  };
+  std::vector<Span> spans(timeline.steps.size());
+  for (const TaskRecord& task : timeline.tasks) {
+    Span& span = spans[static_cast<std::size_t>(task.step)];
+    span.first = std::min(span.first, task.start);
+    span.last = std::max(span.last, task.end);
+  }
+  const std::vector<SimTime>& tokens = timeline.requests.front().token_times;
+  std::vector<double> rests;
+  for (std::size_t i = 1; i < tokens.size(); ++i) {
+    const std::int64_t step = tokens[i].ns - tokens[i - 1].ns;
+    rests.push_back(static_cast<double>(step - (spans[i].last.ns - spans[i].first.ns)) *
+                    kNanosecond);
+  }
+  return std::max(0.0, median(std::move(rests)));
+}
 
 Result<ExecutorCosts> measure_executor(const std::vector<ExecDevice>& devices) {
   ExecutorCosts costs;
@@ -171,21 +194,7 @@ Result<ExecutorCosts> measure_executor(const std::vector<ExecDevice>& devices) {
   if (devices.size() < 2 || !have_cores_of_their_own(devices)) return costs;
   const auto times = all_reduce_times(devices);
   if (!times) return tl::unexpected(times.error());
-  const double latency = times->begin()->second;
-  // The mean of the rates of large messages, in proportion: none is off by more than another.
-  double log_rate = 0;
-  int count = 0;
-  for (const auto& [bytes, time] : *times) {
-    if (time < 2 * latency) continue;
-    log_rate += std::log(static_cast<double>(bytes) / (time - latency));
-    ++count;
-  }
-  // On a machine so busy that messages take as long whatever their size, the largest tells what
-  // there is to tell.
-  const auto& [bytes, time] = *times->rbegin();
-  const double rate =
-      count > 0 ? std::exp(log_rate / count) : static_cast<double>(bytes) / std::max(time, 1e-9);
-  costs.link = {.latency = {latency}, .bandwidth = {rate}};
+  costs.link = fit_link(*times);
   return costs;
 }
 

@@ -24,8 +24,8 @@ enum class BenchPhase : std::uint8_t { prefill, decode };
 // Of one step, in seconds.
 struct PhaseTimes {
   double step = 0;  // Prefill: from arrival to the first token. Decode: from one token to the next.
-  std::array<double, kOpClasses.size()> work{};  // Of tasks by class, mean over devices; waiting
-                                                 // for others is not in it.
+  // Of tasks by class, mean over devices; waiting for others to come is not in it.
+  std::array<double, kOpClasses.size()> work{};
 };
 
 struct BenchPoint {
@@ -49,9 +49,6 @@ struct StrategyBenchOptions {
   // again. What is measured counts as calibrated if any repetition was.
   std::function<double()> memory_now = {};
 };
-
-// Rates that differ by less are the same state of the machine.
-inline constexpr double kSameMemory = 0.2;
 
 // Both phases of every length. `header` says all of a plan but limits and logits; its devices are
 // the executor's and the machine's first ones. Prompts are not longer than kMaxPrefillChunk.

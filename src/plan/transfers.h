@@ -3,6 +3,7 @@
 // The executor copies by this list, the simulator sends by it, and the bytes that strategies are
 // judged by are counted from it.
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -51,5 +52,13 @@ struct Transfer {
 // broadcast and reduce (n-1) S for a group of n that holds S bytes together; all_to_all, gather and
 // copies what really crosses.
 [[nodiscard]] std::int64_t bytes_sent(const Plan& plan, NodeId node, const StepLengths& lengths);
+
+// How the executor reduces `bytes` over a group: everything to everybody at once, or each member
+// its part, which it then hands round. Up to this size the time is that of the rounds, not of the
+// bytes.
+inline constexpr std::int64_t kOneShotAllReduce = 64 << 10;
+[[nodiscard]] constexpr bool is_one_shot(std::size_t members, std::int64_t bytes) {
+  return members == 2 || bytes <= kOneShotAllReduce;
+}
 
 }  // namespace weir

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/check.h"
+#include "plan/transfers.h"
 #include "sim/calibration.h"
 
 namespace weir {
@@ -209,8 +210,25 @@ class Search {
     return std::max(least, latency);
   }
 
+  // CPU devices that Weir has measured run its own executor, in which every pair talks at once.
+  Status consider_exchange() {
+    if (shape_.kind != OpKind::all_reduce || !is_one_shot(shape_.members.size(), shape_.bytes))
+      return consider_direct();
+    Load load(topology_);
+    for (const DeviceId from : shape_.members) {
+      for (const DeviceId to : shape_.members) {
+        if (auto status = load.add(from, to, bytes()); !status) return status;
+      }
+    }
+    consider(CollectiveAlgorithm::one_shot, load.latency(), load.seconds(), load.uses(), {});
+    return {};
+  }
+
   Status consider_network() {
     using enum OpKind;
+    const bool is_measured = topology_.cluster().type_of(shape_.members[0]).kernels.has_value();
+    if (is_measured && shape_.kind != broadcast && shape_.kind != reduce)
+      return consider_exchange();
     const bool reduces_to_all = shape_.kind == all_reduce;
     const bool rooted = shape_.kind == gather;
     if (!rooted && shape_.kind != all_to_all) {

@@ -86,6 +86,11 @@ ProgramResult run_program(std::vector<std::string> command, ProgramOptions optio
     poll(streams.data(), streams.size(), 1000);
     if (streams[0].revents != 0 && !read_some(out.read_end, result.out)) streams[0].fd = -1;
     if (streams[1].revents != 0 && !read_some(err.read_end, result.err)) streams[1].fd = -1;
+    const bool all_said = streams[0].fd < 0 && streams[1].fd < 0;
+    if (options.on_output && (all_said || !result.out.empty())) {
+      options.on_output();
+      options.on_output = {};
+    }
     if (options.interrupt_after &&
         result.out.size() + result.err.size() >= *options.interrupt_after) {
       kill(child, SIGINT);
@@ -97,6 +102,7 @@ ProgramResult run_program(std::vector<std::string> command, ProgramOptions optio
       break;
     }
   }
+  if (options.on_output) options.on_output();
   int status = 0;
   waitpid(child, &status, 0);
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

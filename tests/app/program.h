@@ -2,6 +2,7 @@
 // The real program, started as a user would.
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ struct ProgramResult {
 struct ProgramOptions {
   // Sends SIGINT as soon as this many bytes have come out of stdout and stderr together.
   std::optional<std::size_t> interrupt_after = {};
+  // Called once, when the first output has come, or the end without any.
+  std::function<void()> on_output = {};
 };
 
 // Runs build/weir with `arguments`; stdin is empty. Kills it after a minute.

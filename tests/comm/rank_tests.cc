@@ -1,7 +1,10 @@
 #include "tests/comm/rank_tests.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <gtest/gtest.h>
@@ -22,7 +25,11 @@ int run_tests() {
     std::puts("to be started by mpiexec");
     return 1;
   }
-  auto ranks = join_ranks(*launch);
+  auto ranks = join_ranks(*launch, [](const std::optional<Error>& error) {
+    if (error) std::puts(error->message.c_str());
+    std::fflush(stdout);
+    _exit(1);
+  });
   if (!ranks) {
     std::puts(ranks.error().message.c_str());
     return 1;

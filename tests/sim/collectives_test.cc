@@ -37,6 +37,23 @@ TEST(Collectives, SmallAllReducesTakeTheFewestSteps) {
   EXPECT_NEAR(cost.latency.value, 2e-6, 1e-12);
 }
 
+// Those that run Weir's executor: small ones in one round, larger ones in two, always every pair.
+TEST(Collectives, OfMeasuredCpusAreTheExecutors) {
+  ClusterSpec cluster = round_cluster(1, 4);
+  cluster.device_types[0].kernels = MeasuredKernels{};
+  const Topology topology(cluster);
+  const CommCost small = cost_of(topology, shape_of(OpKind::all_reduce, 4, 1000));
+  EXPECT_EQ(small.algorithm, CollectiveAlgorithm::one_shot);
+  EXPECT_NEAR(small.latency.value, 1e-6, 1e-12);
+  EXPECT_NEAR(small.transfer.value, 3 * 1000 / 10e9, 1e-12);
+  const CommCost large = cost_of(topology, shape_of(OpKind::all_reduce, 4, 1'000'000));
+  EXPECT_EQ(large.algorithm, CollectiveAlgorithm::direct);
+  EXPECT_NEAR(large.latency.value, 2e-6, 1e-12);
+  EXPECT_NEAR(large.transfer.value, 2 * 0.75 * 1e6 / 10e9, 1e-9);
+  EXPECT_EQ(cost_of(topology, shape_of(OpKind::all_reduce, 2, 1'000'000)).algorithm,
+            CollectiveAlgorithm::one_shot);
+}
+
 TEST(Collectives, AcrossNodesEveryCardIsUsed) {
   const Topology topology(round_cluster(2, 4));
   const CommCost cost = cost_of(topology, shape_of(OpKind::all_reduce, 8, 1'000'000'000));

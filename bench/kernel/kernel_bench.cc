@@ -332,6 +332,12 @@ void run_sections(Team& team, std::string_view wanted) {
                              .dtype = dtype});
       bench_attention(team, {.queries = 1,
                              .keys = 65536,
+                             .q_heads = 64,
+                             .kv_heads = 8,
+                             .head_dim = 128,
+                             .dtype = dtype});
+      bench_attention(team, {.queries = 1,
+                             .keys = 65536,
                              .q_heads = 16,
                              .kv_heads = 16,
                              .head_dim = 64,

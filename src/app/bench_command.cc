@@ -23,6 +23,7 @@
 #include "checkpoint/preset.h"
 #include "exec/follower.h"
 #include "measure/calibrate.h"
+#include "measure/ceilings.h"
 #include "measure/strategy_bench.h"
 #include "report/format.h"
 #include "report/table.h"
@@ -144,6 +145,18 @@ class BenchCommand final : public Command {
     if (!subject) return tl::unexpected(subject.error());
     const auto cluster_file = calibrated(subject->temporary.path(), line);
     if (!cluster_file) return tl::unexpected(cluster_file.error());
+
+    // What other hosts do cannot be seen from here.
+    std::optional<MemoryWatch> memory;
+    if (ranks == nullptr) {
+      const auto cluster = load_cluster(*cluster_file);
+      if (!cluster) return tl::unexpected(cluster.error());
+      std::vector<int> all;
+      for (const std::vector<int>& cores : cores_of(*cluster))
+        all.insert(all.end(), cores.begin(), cores.end());
+      memory.emplace(all);
+      options_.memory_now = [&] { return memory->bytes_per_s(); };
+    }
 
     std::vector<StrategyResult> results;
     RankRounds rounds(ranks);
@@ -296,10 +309,13 @@ class BenchCommand final : public Command {
     sum.median = errors[errors.size() / 2];
     return sum;
   }
-  static Errors step_errors(const std::vector<StrategyResult>& results) {
+  // Of the points where the machine was as calibrated, or of the others.
+  static Errors step_errors(const std::vector<StrategyResult>& results, bool as_calibrated) {
     std::vector<double> errors;
     for (const StrategyResult& result : results) {
-      for (const BenchPoint& point : result.points) errors.push_back(point.error());
+      for (const BenchPoint& point : result.points) {
+        if (point.other_memory.has_value() != as_calibrated) errors.push_back(point.error());
+      }
     }
     return errors_of(errors);
   }
@@ -335,8 +351,9 @@ class BenchCommand final : public Command {
     }
     for (const StrategyResult& result : results) {
       for (const BenchPoint& point : result.points) {
+        const std::string mark = point.other_memory ? "*" : "";
         std::vector<std::string> cells = {result.label,
-                                          std::string(name_of(point.phase)),
+                                          std::string(name_of(point.phase)) + mark,
                                           std::to_string(point.length),
                                           format_duration(Seconds{point.measured.step}),
                                           format_duration(Seconds{point.predicted.step}),
@@ -354,10 +371,15 @@ class BenchCommand final : public Command {
                          100 * errors.bias);
     };
     const Errors communication = communication_errors(results);
+    const Errors otherwise = step_errors(results, false);
     return fmt::format(
         "{}: a step of one request, medians; work of tasks by class is the mean over devices\n\n"
-        "{}\n{}{}",
-        printable(model.name), render(table), line("comparisons", step_errors(results)),
+        "{}\n{}{}{}",
+        printable(model.name), render(table), line("comparisons", step_errors(results, true)),
+        otherwise.count == 0
+            ? ""
+            : line("more (*) while the devices read memory at another rate than when calibrated",
+                   otherwise),
         communication.count == 0 ? "" : line("of communication", communication));
   }
 
@@ -378,15 +400,18 @@ class BenchCommand final : public Command {
                           {"prompt_len", point.length},
                           {"measured", times_to_json(point.measured)},
                           {"predicted", times_to_json(point.predicted)},
-                          {"error", point.error()}});
+                          {"error", point.error()},
+                          {"other_memory_bytes_per_s", nullptr}});
+        if (point.other_memory) points.back()["other_memory_bytes_per_s"] = *point.other_memory;
       }
     }
-    const Errors errors = step_errors(results);
+    const Errors errors = step_errors(results, true);
     return {{"model", model.name},
             {"points", std::move(points)},
             {"median_error", errors.median},
             {"worst_error", errors.worst},
             {"bias", errors.bias},
+            {"other_memory_median_error", step_errors(results, false).median},
             {"communication_median_error", communication_errors(results).median}};
   }
 

@@ -136,7 +136,10 @@ class CalibrateCommand final : public Command {
     if (type.l3_bandwidth) add("reading L3", rate(type.l3_bandwidth));
     add("reading memory", rate(type.memory_bandwidth));
     add("starting a task", format_duration(*type.launch_latency));
-    add("between two steps", format_duration(*node.host.step_latency));
+    const Host& host = node.host;
+    add("between two steps", format_duration(*host.step_latency));
+    add(fmt::format("between two of up to {}", format_duration(*host.short_step)),
+        format_duration(*host.short_step_latency));
     if (fabric.latency) add("a message between devices", format_duration(*fabric.latency));
     if (fabric.bandwidth) add("large messages", rate(fabric.bandwidth));
     if (node.nics) add("a message to another host", format_duration(*node.nics->latency));

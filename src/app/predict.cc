@@ -62,7 +62,7 @@ class Predictor {
     }
     auto memory = peak_memory(generation->prefill, generation->last_decode);
     if (!memory) return tl::unexpected(memory.error());
-    auto pipeline = full_pipeline(serving);
+    auto pipeline = full_pipeline(serving, generation->last_decode.timeline.end);
     if (!pipeline) return tl::unexpected(pipeline.error());
     std::optional<PredictedTrace> trace;
     if (input_.keep_trace) {
@@ -155,15 +155,16 @@ class Predictor {
   }
 
   // Nothing to keep full where there is one microbatch, or no decoding.
-  Result<std::optional<SteadyState>> full_pipeline(Serving serving) {
+  Result<std::optional<SteadyState>> full_pipeline(Serving serving, SimTime decode_step) {
     if (serving == Serving::no || input_.requests.output_len == 1)
       return std::optional<SteadyState>();
     const StepLengths lengths = last_lengths();
     const auto found = plan(lengths);
     if (!found) return tl::unexpected(found.error());
     if ((*found)->plan().microbatches.size() < 2) return std::optional<SteadyState>();
-    const auto state = simulate_steady_state(
-        **found, machine_, lengths, host_time(machine_, input_.simulation), input_.simulation.step);
+    const SimTime between_steps = host_time(machine_, input_.simulation, decode_step);
+    const auto state =
+        simulate_steady_state(**found, machine_, lengths, between_steps, input_.simulation.step);
     if (!state) return tl::unexpected(state.error());
     return std::optional(*state);
   }

@@ -1,5 +1,6 @@
 #include "measure/calibrate.h"
 
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <thread>
@@ -33,6 +34,26 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
   if (type.l3) type.sources["l3_gb_per_s"] = kMeasured;
 }
 
+// Kernels, and how fast all devices together read memory meanwhile. Once more where the machine has
+// become another on the way: curves of both states would fit neither.
+void measure_kernels_in_one_state(const std::vector<std::vector<int>>& cores,
+                                  const CalibrationOptions& options, DeviceType& type, Host& host) {
+  std::vector<int> all;
+  for (const std::vector<int>& device : cores) all.insert(all.end(), device.begin(), device.end());
+  MemoryWatch memory(all);
+  const int most_goes = options.least_seconds > 0 ? 2 : 1;  // Quick is rough.
+  double before = memory.bytes_per_s();
+  for (int go = 0; go < most_goes; ++go) {
+    type.kernels = measure_kernels(cores, type, options.least_seconds, options.progress);
+    const double after = memory.bytes_per_s();
+    host.memory_bandwidth = BytesPerSecond{rounded(after)};
+    if (std::abs(after / before - 1) < kSameMemory) break;
+    before = after;
+  }
+  type.sources["kernels"] = kMeasured;
+  host.sources["memory_gb_per_s"] = kMeasured;
+}
+
 }  // namespace
 
 double rounded(double value) {
@@ -61,8 +82,8 @@ Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
   DeviceType& type = cluster.device_types.front();
   options.progress("arithmetic and memory");
   measure_peaks(cores.front(), type);
-  type.kernels = measure_kernels(cores, type, options.least_seconds, options.progress);
-  type.sources["kernels"] = kMeasured;
+  NodeType& node = cluster.node_types.front();
+  measure_kernels_in_one_state(cores, options, type, node.host);
   options.progress("tasks, steps and transfers");
   std::vector<ExecDevice> devices;
   for (std::size_t i = 0; i < cores.size(); ++i)
@@ -71,9 +92,12 @@ Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
   if (!costs) return tl::unexpected(costs.error());
   type.launch_latency = Seconds{rounded(costs->task.value)};
   type.sources["launch_latency_us"] = kMeasured;
-  NodeType& node = cluster.node_types.front();
   node.host.step_latency = Seconds{rounded(costs->step.value)};
   node.host.sources["step_latency_us"] = kMeasured;
+  node.host.short_step_latency = Seconds{rounded(costs->short_step.value)};
+  node.host.sources["short_step_latency_us"] = kMeasured;
+  node.host.short_step = Seconds{std::chrono::duration<double>(Executor::kSpinTime).count()};
+  node.host.sources["short_step_us"] = kMeasured;
   if (costs->link) {
     Fabric& fabric = node.fabrics.front();
     fabric.latency = Seconds{rounded(costs->link->latency.value)};

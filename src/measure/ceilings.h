@@ -19,6 +19,8 @@ inline constexpr std::int64_t kFarMoreThanCaches = std::int64_t{256} << 20;
 
 // The same asked again and again, for it changes: the host of a virtual machine moves its cores
 // about, and two that read 85 GB/s together read 48 when they have come to share a way to memory.
+// Rates that differ by less than kSameMemory are the same state of the machine.
+inline constexpr double kSameMemory = 0.2;
 class MemoryWatch {
  public:
   // A worker for each core; empty: one, not pinned.

@@ -40,12 +40,15 @@ Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& cos
     const auto timeline = (*bench)->run(16, kSteps);
     if (!timeline) return tl::unexpected(timeline.error());
     std::vector<double> steps;
+    std::vector<double> rests;
     for (std::size_t i = 1; i < timeline->steps.size(); ++i) {
       const StepRecord& step = timeline->steps[i];
       steps.push_back(static_cast<double>(step.end.ns - step.start.ns));
+      rests.push_back(static_cast<double>(step.start.ns - timeline->steps[i - 1].end.ns));
     }
     const std::size_t tasks = timeline->tasks.size() / timeline->steps.size();
     costs.task = {median(std::move(steps)) * kNanosecond / static_cast<double>(tasks)};
+    costs.short_step = {median(std::move(rests)) * kNanosecond};
   }
   // Steps of milliseconds: who waits for them sleeps, and has to be woken.
   constexpr std::int64_t kSteps = 64;

@@ -38,7 +38,10 @@ struct LinkObservation {
 
 struct ExecutorCosts {
   Seconds task;  // From the end of a task to the end of the next that has next to nothing to do.
-  Seconds step;  // Beside its tasks: waking the devices, sampling, the next plan.
+  // Beside the tasks of a step: waking the devices, sampling, the next plan. Of one that takes
+  // longer than Executor::kSpinTime, so that its end is slept through, and of a shorter one.
+  Seconds step;
+  Seconds short_step;
   // Without a second device, or where two share a core, there is nothing to measure.
   std::optional<LinkCosts> link;
 };

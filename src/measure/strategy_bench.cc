@@ -6,7 +6,9 @@
 
 #include "engine/generate.h"
 #include "engine/plan_cache.h"
+#include "measure/ceilings.h"
 #include "measure/device_teams.h"
+#include "sim/generation.h"
 #include "sim/simulate.h"
 
 namespace weir {
@@ -80,9 +82,8 @@ class StrategyBench {
     if (!plan) return tl::unexpected(plan.error());
     auto step = simulate(**plan, machine_, {lengths});
     if (!step) return tl::unexpected(step.error());
-    const ClusterSpec& cluster = machine_.topology().cluster();
-    const Seconds between = cluster.node_types.front().host.step_latency.value_or(Seconds{});
-    return PhaseTimes{.step = seconds({}, step->timeline.end) + between.value,
+    const SimTime end = step->timeline.end;
+    return PhaseTimes{.step = seconds({}, end + host_time(machine_, {}, end)),
                       .work = work_of_step(step->timeline, 0)};
   }
 

@@ -50,9 +50,6 @@ struct StrategyBenchOptions {
   std::function<double()> memory_now = {};
 };
 
-// Rates that differ by less are the same state of the machine.
-inline constexpr double kSameMemory = 0.2;
-
 // Both phases of every length. `header` says all of a plan but limits and logits; its devices are
 // the executor's and the machine's first ones. Prompts are not longer than kMaxPrefillChunk.
 [[nodiscard]] Result<std::vector<BenchPoint>> bench_strategy(Executor& executor,

@@ -255,11 +255,12 @@ Result<std::optional<FoldedStep>> simulate_folded(const FoldedPlan& plan, const 
 Result<FoldedStep> simulate_folded(const PlanHeader& header, const StepLayouts& layouts,
                                    const Machine& machine, const StepLengths& lengths,
                                    const SimulateOptions& options) {
-  const auto folded = FoldedPlan::make(header, layouts);
-  if (!folded) return tl::unexpected(folded.error());
-  auto step = simulate_folded(*folded, machine, lengths, options);
-  if (!step) return tl::unexpected(step.error());
-  if (*step) return **std::move(step);
+  // A plan that cannot be folded may be valid as a whole; what is wrong with it is said there.
+  if (const auto folded = FoldedPlan::make(header, layouts)) {
+    auto step = simulate_folded(*folded, machine, lengths, options);
+    if (!step) return tl::unexpected(step.error());
+    if (*step) return **std::move(step);
+  }
 
   const auto plan = validate(lower(header, layouts));
   if (!plan) {

@@ -35,7 +35,8 @@ namespace weir {
 // one structure, whatever their lengths.
 class FoldedPlan {
  public:
-  // Fails as the whole plan does in validate(), with the same problems.
+  // Fails as the whole plan does in validate(), with the same problems, and where an op reads more
+  // than its own layer and the end of the one before.
   static Result<FoldedPlan> make(const PlanHeader& header, const StepLayouts& layouts);
 
   // Of the distinct layers. Its memory is that of the whole step.

@@ -27,11 +27,7 @@ class GenerationRun {
  public:
   GenerationRun(const PlanOf& plan_of, const Machine& machine, const GenerationShape& shape,
                 const GenerationSimOptions& options)
-      : plan_of_(plan_of),
-        machine_(machine),
-        shape_(shape),
-        options_(options),
-        between_steps_(host_time(machine, options)) {}
+      : plan_of_(plan_of), machine_(machine), shape_(shape), options_(options) {}
 
   Result<GenerationPrediction> run() {
     if (auto status = check(); !status) return tl::unexpected(status.error());
@@ -53,6 +49,18 @@ class GenerationRun {
   }
 
  private:
+  struct StepTotals {
+    double ns = 0;
+    double joules = 0;
+  };
+  static SimTime time_of(const StepTotals& step) {
+    return {static_cast<std::int64_t>(std::llround(step.ns))};
+  }
+  // On the host.
+  [[nodiscard]] SimTime time_before(const StepTotals& step) const {
+    return host_time(machine_, options_, time_of(step));
+  }
+
   [[nodiscard]] Status check() const {
     if (shape_.prompt_lens.empty())
       return invalid_input("prompt_lens: found none, allowed at least one");
@@ -75,7 +83,7 @@ class GenerationRun {
   // Each step ends in time, but there may be many.
   [[nodiscard]] Status check_end() const {
     double ns = 0;
-    for (const auto& step : steps_) ns += step.ns + static_cast<double>(between_steps_.ns);
+    for (const StepTotals& step : steps_) ns += step.ns + static_cast<double>(time_before(step).ns);
     constexpr double kLongest = 0x1p62;
     if (ns < kLongest) return {};
     return invalid_input(
@@ -175,13 +183,14 @@ class GenerationRun {
     }
     SimTime now;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-      now += between_steps_;
+      const SimTime between_steps = time_before(steps_[i]);
+      now += between_steps;
       const SimTime start = now;
-      now += SimTime{static_cast<std::int64_t>(std::llround(steps_[i].ns))};
+      now += time_of(steps_[i]);
       timeline.steps.push_back(
           {.prefill = i == 0, .new_tokens = requests, .start = start, .end = now});
       for (RequestRecord& request : timeline.requests) request.token_times.push_back(now);
-      result_.joules += steps_[i].joules + resting * to_seconds(between_steps_);
+      result_.joules += steps_[i].joules + resting * to_seconds(between_steps);
     }
     timeline.end = now;
     result_.resting_joules = resting * to_seconds(now);
@@ -194,24 +203,21 @@ class GenerationRun {
   const Machine& machine_;
   const GenerationShape& shape_;
   const GenerationSimOptions& options_;
-  SimTime between_steps_;
   std::map<std::int64_t, Sample> samples_;
-  // The prefill, then the decode steps.
-  struct StepTotals {
-    double ns = 0;
-    double joules = 0;
-  };
-  std::vector<StepTotals> steps_;
+  std::vector<StepTotals> steps_;  // The prefill, then the decode steps.
   DeviceTotals totals_;
   GenerationPrediction result_;
 };
 
 }  // namespace
 
-SimTime host_time(const Machine& machine, const GenerationSimOptions& options) {
+SimTime host_time(const Machine& machine, const GenerationSimOptions& options, SimTime step) {
   if (options.between_steps) return *options.between_steps;
-  const ClusterSpec& cluster = machine.topology().cluster();
-  return to_sim_time(cluster.node_types.front().host.step_latency.value_or(Seconds{}));
+  const Host& host = machine.topology().cluster().node_types.front().host;
+  const bool is_short =
+      host.short_step_latency && host.short_step && to_seconds(step) <= host.short_step->value;
+  const std::optional<Seconds> latency = is_short ? host.short_step_latency : host.step_latency;
+  return to_sim_time(latency.value_or(Seconds{}));
 }
 
 Metrics metrics_of(const GenerationPrediction& prediction) {

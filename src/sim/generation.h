@@ -37,8 +37,9 @@ struct GenerationSimOptions {
   double line_tolerance = 1e-3;
 };
 
-// What `between_steps` comes to on this machine.
-[[nodiscard]] SimTime host_time(const Machine& machine, const GenerationSimOptions& options);
+// What `between_steps` comes to on this machine for a step that takes so long.
+[[nodiscard]] SimTime host_time(const Machine& machine, const GenerationSimOptions& options,
+                                SimTime step);
 
 struct GenerationPrediction {
   // Steps with their tokens and requests, without tasks.

@@ -200,6 +200,8 @@ Host read_host(ObjectReader reader) {
             .device_bandwidth = read_bandwidth(reader, "device_gb_per_s"),
             .device_latency = read_latency(reader, "device_latency_us"),
             .step_latency = read_latency(reader, "step_latency_us"),
+            .short_step_latency = read_latency(reader, "short_step_latency_us"),
+            .short_step = read_latency(reader, "short_step_us"),
             .sources = read_sources(reader)};
   reader.refuse_unknown_keys();
   return host;

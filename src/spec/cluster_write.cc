@@ -123,6 +123,8 @@ json json_of(const Host& host) {
   put(object, "device_gb_per_s", host.device_bandwidth);
   put(object, "device_latency_us", host.device_latency);
   put(object, "step_latency_us", host.step_latency);
+  put(object, "short_step_latency_us", host.short_step_latency);
+  put(object, "short_step_us", host.short_step);
   put(object, host.sources);
   return object;
 }

@@ -61,6 +61,20 @@ TEST_F(Generation, ItsTimelineHasEveryStepAndToken) {
   EXPECT_EQ(prediction.timeline.steps[1].start.ns - prediction.timeline.steps[0].end.ns, 500);
 }
 
+TEST_F(Generation, ShortStepsWaitLessForTheHost) {
+  ClusterSpec cluster = round_cluster(1, 2);
+  Host& host = cluster.node_types[0].host;
+  host.step_latency = Seconds{60e-6};
+  host.short_step_latency = Seconds{2e-6};
+  host.short_step = Seconds{1e-3};
+  const Machine machine = *Machine::make(cluster);
+  EXPECT_EQ(host_time(machine, {}, SimTime{1'000'000}).ns, 2'000);
+  EXPECT_EQ(host_time(machine, {}, SimTime{1'000'001}).ns, 60'000);
+  EXPECT_EQ(host_time(machine, {.between_steps = SimTime{500}}, SimTime{1}).ns, 500);
+  cluster.node_types[0].host.short_step.reset();
+  EXPECT_EQ(host_time(*Machine::make(cluster), {}, SimTime{1}).ns, 60'000);
+}
+
 TEST_F(Generation, WhatDevicesDidIsTheSumOverAllSteps) {
   const GenerationShape shape{.prompt_lens = {100}, .output_len = 300};
   const GenerationPrediction prediction = predicted(shape, {.between_steps = SimTime{500}});

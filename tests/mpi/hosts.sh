@@ -24,9 +24,11 @@ skip() {
 # Names of a run's namespaces carry its id, so that runs do not disturb each other.
 namespace_of() { echo "weir-$1-$2"; }
 
+# With what still runs on the hosts: a daemon whose host was cut off, or whose launcher was killed.
 take_down() {
-  local id=$1 namespace
+  local id=$1 namespace process
   for namespace in $(ip netns list | awk -v prefix="weir-$id-" 'index($1, prefix) == 1 { print $1 }'); do
+    for process in $(ip netns pids "$namespace"); do kill -KILL "$process" 2>/dev/null || true; done
     ip netns delete "$namespace" || true
     rm -rf -- "/etc/netns/$namespace"
   done

@@ -34,23 +34,23 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
   if (type.l3) type.sources["l3_gb_per_s"] = kMeasured;
 }
 
-// Kernels, and how fast all devices together read memory meanwhile. Once more where the machine has
-// become another on the way: curves of both states would fit neither.
+// Kernels, and how fast all devices together read memory meanwhile.
 void measure_kernels_in_one_state(const std::vector<std::vector<int>>& cores,
                                   const CalibrationOptions& options, DeviceType& type, Host& host) {
   std::vector<int> all;
   for (const std::vector<int>& device : cores) all.insert(all.end(), device.begin(), device.end());
   MemoryWatch memory(all);
-  const int most_goes = options.least_seconds > 0 ? 2 : 1;  // Quick is rough.
-  double before = memory.bytes_per_s();
-  for (int go = 0; go < most_goes; ++go) {
-    type.kernels = measure_kernels(cores, type, options.least_seconds, options.progress);
-    const double after = memory.bytes_per_s();
-    host.memory_bandwidth = BytesPerSecond{rounded(after)};
-    if (std::abs(after / before - 1) < kSameMemory) break;
-    before = after;
-  }
+  double first = 0;
+  const auto memory_now = [&] {
+    const double now = memory.bytes_per_s();
+    if (first == 0) first = now;
+    return now;
+  };
+  type.kernels = measure_kernels(cores, type, options.least_seconds, options.progress,
+                                 options.least_seconds > 0 ? std::function<double()>(memory_now)
+                                                           : nullptr);  // Quick is rough.
   type.sources["kernels"] = kMeasured;
+  host.memory_bandwidth = BytesPerSecond{rounded(first > 0 ? first : memory.bytes_per_s())};
   host.sources["memory_gb_per_s"] = kMeasured;
 }
 

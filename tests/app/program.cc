@@ -96,6 +96,10 @@ ProgramResult run_program(std::vector<std::string> command, ProgramOptions optio
       kill(child, SIGINT);
       options.interrupt_after.reset();
     }
+    if (options.give_up && options.give_up()) {
+      kill(child, SIGKILL);
+      break;
+    }
     if (std::chrono::steady_clock::now() > deadline) {
       ADD_FAILURE() << "the program did not end in time";
       kill(child, SIGKILL);

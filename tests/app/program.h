@@ -20,6 +20,8 @@ struct ProgramOptions {
   std::optional<std::size_t> interrupt_after = {};
   // Called once, when the first output has come, or the end without any.
   std::function<void()> on_output = {};
+  // Asked again and again; where it says so, the program is killed and that is no failure.
+  std::function<bool()> give_up = {};
 };
 
 // Runs build/weir with `arguments`; stdin is empty. Kills it after a minute.

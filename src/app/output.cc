@@ -7,6 +7,8 @@
 #include <unistd.h>
 #include <nlohmann/json.hpp>
 
+#include "report/output_file.h"
+
 namespace weir {
 namespace {
 
@@ -21,6 +23,13 @@ void print(std::string_view text) { write(stdout, text); }
 
 void print_json(const nlohmann::json& document) {
   print(document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+Status write_cluster_file(const std::string& path, const ClusterSpec& cluster) {
+  auto file = OutputFile::create(path);
+  if (!file) return tl::unexpected(file.error());
+  if (auto written = file->write(cluster_to_json(cluster).dump(1) + "\n"); !written) return written;
+  return file->commit();
 }
 
 ExitCode print_error(const Error& error) {

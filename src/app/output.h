@@ -11,6 +11,7 @@
 
 #include "app/command.h"
 #include "base/result.h"
+#include "spec/cluster.h"
 
 namespace weir {
 
@@ -28,6 +29,10 @@ ExitCode print_error(const Error& error);
 // `flag` is what the message calls it.
 [[nodiscard]] Status check_output_path(std::string_view flag,
                                        const std::optional<std::string>& path);
+
+// As load_cluster reads it. There when it is complete; an earlier file of that name stays
+// otherwise.
+[[nodiscard]] Status write_cluster_file(const std::string& path, const ClusterSpec& cluster);
 
 // One line on stderr that is overwritten by the next, and removed at the end.
 class ProgressLine {

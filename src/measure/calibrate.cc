@@ -2,11 +2,9 @@
 
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <thread>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "measure/ceilings.h"
 #include "measure/executor_costs.h"
@@ -60,14 +58,6 @@ double rounded(double value) {
   if (value <= 0) return 0;
   const double unit = std::pow(10.0, std::floor(std::log10(value)) - 2);
   return std::round(value / unit) * unit;
-}
-
-Status write_cluster_file(const std::string& path, const ClusterSpec& cluster) {
-  std::ofstream file(path);
-  file << cluster_to_json(cluster).dump(1) << '\n';
-  file.close();
-  if (!file) return run_failed(fmt::format("{} cannot be written", path));
-  return {};
 }
 
 std::vector<std::vector<int>> cores_of(const ClusterSpec& cluster) {

@@ -19,7 +19,7 @@ struct CalibrationOptions {
   std::function<void(std::string_view)> progress = [](std::string_view) {};  // What is next.
 };
 
-// Takes about half a minute; other programs on the machine disturb it.
+// Takes about a minute; other programs on the machine disturb it.
 [[nodiscard]] Result<ClusterSpec> calibrate(const CalibrationOptions& options);
 // The same for a cluster of one node, the one that this process runs on; the options' devices are
 // not looked at.
@@ -28,8 +28,6 @@ struct CalibrationOptions {
 // The source of a measured figure, and its three digits: what comes back on the next run.
 inline constexpr const char* kMeasured = "weir calibrate, on this machine";
 [[nodiscard]] double rounded(double value);
-
-[[nodiscard]] Status write_cluster_file(const std::string& path, const ClusterSpec& cluster);
 
 // The devices of a cluster of one node of CPU devices as groups of cores.
 [[nodiscard]] std::vector<std::vector<int>> cores_of(const ClusterSpec& cluster);

@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "plan/plan_json.h"
 #include "tests/app/program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/app/tiny_model_test.h"
 
 namespace weir {
 namespace {
@@ -21,17 +21,8 @@ namespace {
 using Arguments = std::vector<std::string>;
 using nlohmann::json;
 
-class App : public testing::Test {
+class App : public TinyModelTest {
  protected:
-  static void SetUpTestSuite() {
-    folder_ = std::make_unique<TemporaryFolder>();
-    const ProgramResult made = run_weir({"model", "new", "--preset", "tiny", "--out", tiny()});
-    ASSERT_EQ(made.exit_code, 0) << made.err;
-  }
-  static void TearDownTestSuite() { folder_.reset(); }
-
-  static std::string tiny() { return folder_->file("tiny"); }
-  static std::string file(const std::string& name) { return folder_->file(name); }
   static std::string write(const std::string& name, const std::string& text) {
     std::ofstream(file(name), std::ios::binary) << text;
     return file(name);
@@ -67,8 +58,6 @@ class App : public testing::Test {
     EXPECT_TRUE(result.err.starts_with("weir: ")) << result.err;
     EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
   }
-
-  inline static std::unique_ptr<TemporaryFolder> folder_;
 };
 
 TEST_F(App, EveryCommandHasHelpWithAnExample) {

@@ -19,7 +19,7 @@
 
 #include "base/random.h"
 #include "tests/app/mpi_program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/app/tiny_model_test.h"
 
 namespace weir {
 namespace {
@@ -31,26 +31,14 @@ using std::chrono::milliseconds;
 constexpr std::size_t kRanks = 3;
 constexpr std::chrono::seconds kSoon{10};
 
-class MpiFailure : public testing::Test {
+class MpiFailure : public TinyModelTest {
  protected:
-  static void SetUpTestSuite() {
-    folder_ = std::make_unique<TemporaryFolder>();
-    const ProgramResult made = run_weir({"model", "new", "--preset", "tiny", "--out", tiny()});
-    ASSERT_EQ(made.exit_code, 0) << made.err;
-  }
-  static void TearDownTestSuite() { folder_.reset(); }
-
-  static std::string tiny() { return folder_->file("tiny"); }
-  static std::string file(const std::string& name) { return folder_->file(name); }
   static bool has_file_that_begins(const std::string& name) {
     for (const auto& entry : fs::directory_iterator(fs::path(file(name)).parent_path())) {
       if (entry.path().filename().string().starts_with(name)) return true;
     }
     return false;
   }
-
- private:
-  inline static std::unique_ptr<TemporaryFolder> folder_;
 };
 
 // Three ranks that generate, with 8000 tokens for many seconds, unless something happens to them.

@@ -9,28 +9,14 @@
 
 #include "base/json.h"
 #include "tests/app/mpi_program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/app/tiny_model_test.h"
 
 namespace weir {
 namespace {
 
 using nlohmann::json;
 
-class MpiRun : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = std::make_unique<TemporaryFolder>();
-    const ProgramResult made = run_weir({"model", "new", "--preset", "tiny", "--out", tiny()});
-    ASSERT_EQ(made.exit_code, 0) << made.err;
-  }
-  static void TearDownTestSuite() { folder_.reset(); }
-
-  static std::string tiny() { return folder_->file("tiny"); }
-  static std::string file(const std::string& name) { return folder_->file(name); }
-
- private:
-  inline static std::unique_ptr<TemporaryFolder> folder_;
-};
+using MpiRun = TinyModelTest;
 
 TEST_F(MpiRun, SaysWhatOneProcessWithAsManyDevicesSays) {
   const Arguments arguments = {"run", "-m",    tiny(), "-p", "Once upon a time", "-n",    "12",

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <fstream>
+#include <list>
 #include <string_view>
 #include <thread>
 
@@ -98,6 +99,7 @@ class MpiRanks final : public Ranks {
 
   // MPI_Finalize waits for the others too, but at full speed.
   ~MpiRanks() override {
+    for (Outgoing& message : outgoing_) wait_for(message.request);
     MPI_Request everybody = MPI_REQUEST_NULL;
     MPI_Ibarrier(control_, &everybody);
     wait_for(everybody);
@@ -120,10 +122,15 @@ class MpiRanks final : public Ranks {
   void send(std::size_t to, std::span<const std::byte> bytes) override {
     CHECK(to != rank_ && to < size_, "a rank sends to another one");
     CHECK(bytes.size() <= kLongestWord, "messages between ranks are below a GiB");
-    MPI_Request request = MPI_REQUEST_NULL;
-    MPI_Isend(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, static_cast<int>(to),
-              kWordTag, control_, &request);
-    wait_for(request);
+    drop_sent();
+    if (outgoing_.size() >= kMostUnreceived) {
+      wait_for(outgoing_.front().request);
+      outgoing_.pop_front();
+    }
+    Outgoing& message = outgoing_.emplace_back();
+    message.bytes.assign(bytes.begin(), bytes.end());
+    MPI_Isend(message.bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, static_cast<int>(to),
+              kWordTag, control_, &message.request);
   }
 
   std::vector<std::byte> receive(std::size_t from) override {
@@ -158,6 +165,21 @@ class MpiRanks final : public Ranks {
   }
 
  private:
+  // A message that may not have left yet. Two ranks that tell each other something, each before it
+  // hears the other, would wait for ever if sending waited.
+  struct Outgoing {
+    std::vector<std::byte> bytes;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+
+  void drop_sent() {
+    std::erase_if(outgoing_, [](Outgoing& message) {
+      int sent = 0;
+      MPI_Test(&message.request, &sent, MPI_STATUS_IGNORE);
+      return sent != 0;
+    });
+  }
+
   void learn_hosts() {
     constexpr std::size_t kLongestName = 256;
     const std::string own = host_name() + "\n" + boot_id();
@@ -261,6 +283,7 @@ class MpiRanks final : public Ranks {
   std::vector<std::string> hosts_;
   std::vector<std::string> kernels_;  // By boot id.
   std::vector<ClockOffset> clocks_;
+  std::list<Outgoing> outgoing_;      // Which stay where they are.
   std::unique_ptr<RankWatch> watch_;  // Null while there is none, and of a single rank.
 };
 
@@ -283,7 +306,7 @@ Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, EndOfRun end) {
   // Nothing of MPI's start says who is missing or gives up waiting for it.
   const StartGuard guard(launch, host_name(), end);
   int provided = MPI_THREAD_SINGLE;
-  // A device's worker thread and the thread that speaks with the other ranks take turns.
+  // The thread that ends a run (rank_watch.h) is another than the one that works.
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
     return run_failed(fmt::format("ranks: {} could not be started", mpi_version()));
   if (provided < MPI_THREAD_SERIALIZED) {

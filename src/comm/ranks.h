@@ -53,7 +53,9 @@ class Ranks {
   // The endpoint of this rank's device. One at a time; the ranks must outlive it.
   [[nodiscard]] virtual std::unique_ptr<Communicator> communicator() = 0;
 
-  // Returns when the bytes may be changed. `to` is not this rank.
+  // Copies the bytes and does not wait for whoever receives them, as long as no more than
+  // kMostUnreceived messages are on their way. `to` is not this rank.
+  static constexpr std::size_t kMostUnreceived = 256;
   virtual void send(std::size_t to, std::span<const std::byte> bytes) = 0;
   // Waits for the next message of that rank; leaves the core to others meanwhile.
   [[nodiscard]] virtual std::vector<std::byte> receive(std::size_t from) = 0;

@@ -136,6 +136,7 @@ class Generator::Batch {
 
   Result<Generation> run() {
     if (auto status = prepare(); !status) return tl::unexpected(status.error());
+    const PinnedThread pinned = executor_.pin_caller();
     start();
     // A group's step that ends makes room for its next one.
     for (Group& group : groups_) {

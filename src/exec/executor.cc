@@ -57,7 +57,10 @@ struct Executor::Impl {
 
   Impl(const Checkpoint& source, ModelSpec spec, ExecutorOptions wanted)
       : checkpoint(source), model(std::move(spec)), options(std::move(wanted)) {}
+  // Devices wait for each other in what has been begun, so all of it is done before any is gone.
   ~Impl() {
+    do_own_jobs();
+    for (const auto& worker : workers) worker->wait_all_done();
     if (options.ranks != nullptr) tell(CloseWord{});
   }
   Impl(const Impl&) = delete;
@@ -65,6 +68,12 @@ struct Executor::Impl {
 
   [[nodiscard]] std::size_t num_others() const {
     return options.ranks == nullptr ? 0 : options.ranks->size() - 1;
+  }
+
+  // The first device's part of what has been begun, which is this thread's to do: all of it, for
+  // other devices may be waiting for any.
+  void do_own_jobs() const {
+    if (!workers.empty()) workers.front()->do_own_jobs();
   }
 
   void tell(const RankWord& word) const {
@@ -84,8 +93,10 @@ struct Executor::Impl {
     auto communicators = make_communicators();
     for (std::size_t i = 0; i < communicators.size(); ++i) {
       try {
-        workers.push_back(std::make_unique<Worker>(static_cast<DeviceId>(i), options.devices[i],
-                                                   std::move(communicators[i]), checkpoint, model));
+        workers.push_back(
+            std::make_unique<Worker>(static_cast<DeviceId>(i), options.devices[i],
+                                     i == 0 ? Worker::Thread::posters : Worker::Thread::own,
+                                     std::move(communicators[i]), checkpoint, model));
       } catch (const std::system_error& error) {
         return run_failed(fmt::format("device {}: cannot start a thread: {}", i, error.what()));
       }
@@ -118,6 +129,7 @@ struct Executor::Impl {
   // Waits for all devices. The other ranks answer in the order in which they were told.
   void settle(Work& work) {
     if (work.settled) return;
+    do_own_jobs();
     for (std::size_t i = 0; i < work.numbers.size(); ++i) workers[i]->wait_done(work.numbers[i]);
     for (const JobResult& result : work.results) {
       if (!result.failure.empty()) note_failure(0, result.failure);
@@ -332,10 +344,16 @@ void Executor::abandon() {
   while (!impl_->under_way.empty()) impl_->drop_step();
 }
 
+PinnedThread Executor::pin_caller() const {
+  const std::vector<int>& cores = impl_->options.devices.front().cores;
+  return PinnedThread(cores.empty() ? std::optional<int>() : cores.front());
+}
+
 void Executor::release(SequenceId sequence) {
   impl_->tell(ReleaseWord{sequence});
   for (const auto& worker : impl_->workers)
     worker->post({.kind = Job::Kind::release, .sequence = sequence});
+  if (impl_->under_way.empty()) impl_->do_own_jobs();
 }
 
 std::vector<Executor::Held> Executor::held() const {

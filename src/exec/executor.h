@@ -1,7 +1,8 @@
 #pragma once
 // Runs plans for real: every device is a group of CPU cores with its own weights, KV cache and
 // buffers, and one worker that walks the device's queues. Devices share nothing but what the
-// communicator hands over.
+// communicator hands over. The first device's worker is the thread that calls: so no step begins or
+// ends with waking another thread, and there are no more threads than cores.
 //
 // All devices live in this process, or each in a rank of its own: then this executor is rank 0's,
 // holds device 0, sends plans and steps to the others, and gets back logits and records. They
@@ -17,6 +18,7 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "comm/ranks.h"
+#include "kernel/team.h"
 #include "plan/validate.h"
 #include "result/timeline.h"
 #include "spec/model.h"
@@ -81,9 +83,10 @@ class Executor {
              std::vector<TaskRecord>* tasks, StepOutput& output);
 
   // The same in two parts, so that devices that are done with a step can go on with the next one:
-  // each does the steps in the order in which they were begun, and they end in it. The plan and the
-  // tokens must stay where they are until the step has ended. At most kMostStepsUnderWay at a time;
-  // a sequence is in one of them only.
+  // each does the steps in the order in which they were begun, and they end in it. The first device
+  // does its part of all that have been begun when one is to end. The plan and the tokens must stay
+  // where they are until the step has ended. At most kMostStepsUnderWay at a time; a sequence is in
+  // one of them only.
   static constexpr std::size_t kMostStepsUnderWay = 8;
   Status begin(const ValidPlan& plan, const StepInput& input, std::int32_t step, bool record);
   Result<StepOutput> end(std::vector<TaskRecord>* tasks);
@@ -102,7 +105,11 @@ class Executor {
   };
   [[nodiscard]] std::vector<Held> held() const;
 
-  // So long whoever waits for a step, or a worker for the next one, looks for it before it sleeps:
+  // Keeps the calling thread on the first device's first core for as long as the result lives:
+  // around runs of many steps.
+  [[nodiscard]] PinnedThread pin_caller() const;
+
+  // So long a worker waits for the next step, or the caller for other devices, before it sleeps:
   // waking costs some 60 us, which a longer step hardly notices. Between looks it yields, which
   // leaves the core to whoever has work for it.
   static constexpr std::chrono::microseconds kSpinTime{1000};

@@ -18,11 +18,13 @@ class Follower {
   Follower(Ranks& ranks, const Checkpoint& checkpoint, const ModelSpec& model)
       : ranks_(ranks), checkpoint_(checkpoint), model_(model) {}
 
-  // Without a worker it still answers, so that rank 0 learns why there is none.
+  // Without a worker it still answers, so that rank 0 learns why there is none. What is told and
+  // what is to be done is heard and done by one thread.
   void start_worker(const ExecDevice& device) {
     try {
       worker_ = std::make_unique<Worker>(static_cast<DeviceId>(ranks_.rank()), device,
-                                         ranks_.communicator(), checkpoint_, model_);
+                                         Worker::Thread::posters, ranks_.communicator(),
+                                         checkpoint_, model_);
     } catch (const std::system_error& error) {
       failure_ = fmt::format("device {}: cannot start a thread: {}", ranks_.rank(), error.what());
     }
@@ -127,6 +129,7 @@ class Follower {
 Status follow(Ranks& ranks, const Checkpoint& checkpoint, const ModelSpec& model,
               const ExecDevice& device) {
   CHECK(ranks.rank() != 0, "rank 0 leads");
+  const PinnedThread pinned(device.cores.empty() ? std::optional<int>() : device.cores.front());
   Follower follower(ranks, checkpoint, model);
   follower.start_worker(device);
   while (follower.obey(unpack_word(ranks.receive(0)))) {

@@ -67,15 +67,22 @@ std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& t
 
 }  // namespace
 
-Worker::Worker(DeviceId id, const ExecDevice& device, std::unique_ptr<Communicator> communicator,
-               const Checkpoint& checkpoint, const ModelSpec& model)
-    : cores_(device.cores), communicator_(std::move(communicator)), weights_(checkpoint, model) {
+Worker::Worker(DeviceId id, const ExecDevice& device, Thread thread,
+               std::unique_ptr<Communicator> communicator, const Checkpoint& checkpoint,
+               const ModelSpec& model)
+    : communicator_(std::move(communicator)),
+      team_(std::max(1, static_cast<int>(device.cores.size())), device.cores),
+      weights_(checkpoint, model) {
   state_.id = id;
   state_.communicator = communicator_.get();
-  thread_ = std::jthread([this] { main(); });
+  state_.team = &team_;
+  if (thread == Thread::own) thread_ = std::jthread([this] { main(); });
 }
 
-Worker::~Worker() { post({.kind = Job::Kind::stop}); }
+Worker::~Worker() {
+  if (thread_.joinable()) post({.kind = Job::Kind::stop});
+  do_own_jobs();
+}
 
 std::uint32_t Worker::post(const Job& job) {
   const std::uint32_t number = posted_.load(std::memory_order_relaxed);
@@ -91,7 +98,11 @@ void Worker::wait_done(std::uint32_t number) {
     const std::uint32_t done = done_.load(std::memory_order_acquire);
     // Numbers come round again: what lies behind is as near as that.
     if (static_cast<std::int32_t>(done - number) >= 0) return;
-    wait_while_equal(done_, done);
+    if (thread_.joinable()) {
+      wait_while_equal(done_, done);
+    } else {
+      do_next();
+    }
   }
 }
 
@@ -101,19 +112,20 @@ Executor::Held Worker::held() const {
 }
 
 void Worker::main() {
-  Team team(std::max(1, static_cast<int>(cores_.size())), cores_);
-  team.pin_caller();
-  state_.team = &team;
-  for (std::uint32_t seen = 0;;) {
-    wait_while_equal(posted_, seen);
-    const Job& job = jobs_[seen % kMostJobs];
-    const bool stop = job.kind == Job::Kind::stop;
-    run(job);
-    ++seen;
-    done_.store(seen, std::memory_order_release);
-    done_.notify_one();
-    if (stop) return;
+  team_.pin_caller();
+  for (bool stop = false; !stop;) {
+    const std::uint32_t next = done_.load(std::memory_order_relaxed);
+    wait_while_equal(posted_, next);
+    stop = jobs_[next % kMostJobs].kind == Job::Kind::stop;
+    do_next();
   }
+}
+
+void Worker::do_next() {
+  const std::uint32_t number = done_.load(std::memory_order_relaxed);
+  run(jobs_[number % kMostJobs]);
+  done_.store(number + 1, std::memory_order_release);
+  done_.notify_one();
 }
 
 void Worker::run(const Job& job) {

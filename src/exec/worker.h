@@ -1,7 +1,8 @@
 #pragma once
 // One device: its cores, what it holds, and the thread that walks its queues. The thread does jobs
 // one at a time, in the order in which they were posted; what one leaves behind belongs to whoever
-// posted it once it is done.
+// posted it once it is done. That thread is the worker's own, or the poster's, which does jobs when
+// it waits for them.
 
 #include <array>
 #include <atomic>
@@ -18,6 +19,7 @@
 #include "exec/device_state.h"
 #include "exec/executor.h"
 #include "exec/prepared_plan.h"
+#include "kernel/team.h"
 #include "result/timeline.h"
 #include "spec/model.h"
 
@@ -52,24 +54,33 @@ struct Job {
 
 class Worker {
  public:
+  enum class Thread { own, posters };
   // Throws std::system_error where no thread can be started.
-  Worker(DeviceId id, const ExecDevice& device, std::unique_ptr<Communicator> communicator,
-         const Checkpoint& checkpoint, const ModelSpec& model);
+  Worker(DeviceId id, const ExecDevice& device, Thread thread,
+         std::unique_ptr<Communicator> communicator, const Checkpoint& checkpoint,
+         const ModelSpec& model);
+  // Jobs that are not done are done first.
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Returns the job's number. Waits where there are kMostJobs that are not done.
+  // Jobs are posted and waited for by one thread at a time. Returns the job's number. Waits where
+  // there are kMostJobs that are not done.
   static constexpr std::uint32_t kMostJobs = 16;
   std::uint32_t post(const Job& job);
   void wait_done(std::uint32_t number);
   void wait_all_done() { wait_done(posted_.load(std::memory_order_relaxed)); }
+  // Where the poster's thread has to do them, does all jobs; otherwise does not wait.
+  void do_own_jobs() {
+    if (!thread_.joinable()) wait_all_done();
+  }
 
   // Only while no job runs.
   [[nodiscard]] Executor::Held held() const;
 
  private:
   void main();
+  void do_next();
   void run(const Job& job);
   void fail(JobResult& result, std::string text);
   void prepare(const Job& job);
@@ -81,8 +92,8 @@ class Worker {
   static void close_record(TaskRecord& record, JobResult& result,
                            std::vector<DeviceId> partners = {});
 
-  std::vector<int> cores_;
   std::unique_ptr<Communicator> communicator_;
+  Team team_;
   DeviceWeights weights_;
   DeviceState state_;
 
@@ -92,7 +103,7 @@ class Worker {
   std::array<Job, kMostJobs> jobs_;
   alignas(kCacheLine) std::atomic<std::uint32_t> posted_{0};
   alignas(kCacheLine) std::atomic<std::uint32_t> done_{0};
-  std::jthread thread_;  // Last: starts when everything else is there.
+  std::jthread thread_;  // Where it is the worker's own. Last: starts when all else is there.
 };
 
 }  // namespace weir

@@ -29,13 +29,13 @@ int usable_cores() {
   return CPU_COUNT(&set);
 }
 
-// A core number that does not exist leaves the thread where the system puts it.
-void pin_this_thread(int core) {
-  if (core < 0 || core >= CPU_SETSIZE) return;
+// A core number that does not exist leaves the thread where the system puts it: then false.
+bool pin_this_thread(int core) {
+  if (core < 0 || core >= CPU_SETSIZE) return false;
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<std::size_t>(core), &set);
-  (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+  return pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
 }
 
 // Returns once `word` differs from `old`.
@@ -131,6 +131,18 @@ void Team::parallel_for(std::int64_t count, std::int64_t grain,
 
 void Team::pin_caller() {
   if (!state_->cores.empty()) pin_this_thread(state_->cores.front());
+}
+
+PinnedThread::PinnedThread(std::optional<int> core) {
+  if (!core) return;
+  cpu_set_t before;
+  CPU_ZERO(&before);
+  if (pthread_getaffinity_np(pthread_self(), sizeof(before), &before) != 0) return;
+  if (pin_this_thread(*core)) before_ = before;
+}
+
+PinnedThread::~PinnedThread() {
+  if (before_) (void)pthread_setaffinity_np(pthread_self(), sizeof(*before_), &*before_);
 }
 
 }  // namespace weir

@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+
+#include <sched.h>
 
 namespace weir {
 
@@ -32,6 +35,20 @@ class Team {
   struct State;
   int size_;
   std::unique_ptr<State> state_;
+};
+
+// While it lives, the thread that made it runs on one core; afterwards where it could before. That
+// thread has to end it. Pinning and unpinning take some 10 us.
+class PinnedThread {
+ public:
+  // nullopt, and a core that does not exist: changes nothing.
+  explicit PinnedThread(std::optional<int> core);
+  ~PinnedThread();
+  PinnedThread(const PinnedThread&) = delete;
+  PinnedThread& operator=(const PinnedThread&) = delete;
+
+ private:
+  std::optional<cpu_set_t> before_;
 };
 
 }  // namespace weir

@@ -62,6 +62,19 @@ TEST(Ranks, DeliverMessagesOfAnySizeInOrder) {
   }
 }
 
+// More than MPI keeps for who has not asked for it yet.
+TEST(Ranks, TellEachOtherBeforeAnyHears) {
+  constexpr std::size_t kBytes = 3U << 20;
+  for (std::size_t other = 0; other < count(); ++other) {
+    for (std::uint8_t turn = 0; turn < 3 && other != own(); ++turn)
+      test_ranks().send(other, std::vector<std::byte>(kBytes, std::byte{turn}));
+  }
+  for (std::size_t other = 0; other < count(); ++other) {
+    for (std::uint8_t turn = 0; turn < 3 && other != own(); ++turn)
+      EXPECT_EQ(test_ranks().receive(other), std::vector<std::byte>(kBytes, std::byte{turn}));
+  }
+}
+
 // All ranks of this test run under one kernel.
 TEST(Ranks, OfOneHostHaveOneClock) {
   for (std::size_t rank = 0; rank < count(); ++rank) {

@@ -2,7 +2,10 @@
 
 #include <array>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -119,6 +122,37 @@ TEST(Executor, DevicesGoFromStepToStepWithoutWaitingForAll) {
     // Two sequences of a block: two layers, K and V, 2 of the 4 KV heads of 8.
     EXPECT_EQ(device.kv_cache, 2 * 2 * 2 * 2 * 8 * 128 * 4);
   }
+}
+
+TEST(Executor, EndsWhatHasBegunBeforeItGoes) {
+  auto machine = std::make_unique<Machine>(Machine::Options{.num_devices = 2});
+  const ValidPlan plan = machine->plan(on_devices(2, 1), 1);
+  const Tokens prompt = some_tokens(9, 1);
+  // The second device waits for the first in either.
+  for (std::uint64_t s = 0; s < 2; ++s) {
+    ASSERT_TRUE(machine->executor().begin(plan,
+                                          {.lengths = {{.q_len = 9, .kv_len = 9}},
+                                           .sequences = {SequenceId{s}},
+                                           .tokens = {prompt},
+                                           .rope_lengths = {64}},
+                                          static_cast<std::int32_t>(s), false));
+  }
+  machine.reset();
+}
+
+// The calling thread is one of them.
+TEST(Executor, HasAsManyThreadsAsItsDevicesHaveCores) {
+  const auto threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const auto before = threads();
+  const Machine one({});
+  EXPECT_EQ(threads(), before);
+  const Machine three({.num_devices = 3});
+  EXPECT_EQ(threads(), before + 2);
+  const Machine two_of_two({.num_devices = 2, .cores = {0, 1}});
+  EXPECT_EQ(threads(), before + 2 + 3);
 }
 
 TEST(Executor, GivesAllRanksTheSameBits) {

@@ -4,10 +4,13 @@
 #include <atomic>
 #include <chrono>
 #include <numeric>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 
 namespace weir {
 namespace {
@@ -81,6 +84,31 @@ TEST(Team, WorksWhenPinnedToOneCoreTwiceOrToACoreThatDoesNotExist) {
     })
         .join();
   }
+}
+
+TEST(PinnedThread, LeavesTheThreadWhereItWas) {
+  const auto allowed = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    pthread_getaffinity_np(pthread_self(), sizeof(set), &set);
+    return set;
+  };
+  const cpu_set_t before = allowed();
+  int core = 0;
+  while (!CPU_ISSET(core, &before)) ++core;
+  {
+    const PinnedThread pinned(core);
+    const cpu_set_t during = allowed();
+    EXPECT_EQ(CPU_COUNT(&during), 1);
+    EXPECT_TRUE(CPU_ISSET(core, &during));
+  }
+  for (const std::optional<int> nowhere : {std::optional<int>(), std::optional(100000)}) {
+    const PinnedThread pinned(nowhere);
+    const cpu_set_t during = allowed();
+    EXPECT_TRUE(CPU_EQUAL(&during, &before));
+  }
+  const cpu_set_t after = allowed();
+  EXPECT_TRUE(CPU_EQUAL(&after, &before));
 }
 
 TEST(Team, ParallelForCoversEveryIndexOnceInPartsThatAreMultiplesOfTheGrain) {

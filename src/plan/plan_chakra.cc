@@ -35,13 +35,18 @@ enum : std::uint32_t {
 enum class NodeType : std::uint8_t { comp = 4, comm_send = 5, comm_recv = 6, comm_coll = 7 };
 enum class CommType : std::uint8_t {
   all_reduce = 0,
-  reduce = 1,
   all_gather = 2,
-  gather = 3,
-  broadcast = 5,
   all_to_all = 6,
   reduce_scatter = 7,
 };
+
+// What has a root is written as its messages, and so are copies: ASTRA-sim refuses a gather or a
+// reduce node, and lets a broadcast node end after 1 ns, on its receivers before it was sent.
+bool has_root(OpKind kind) {
+  return kind == OpKind::broadcast || kind == OpKind::gather || kind == OpKind::reduce;
+}
+
+bool is_copy(OpKind kind) { return kind == OpKind::copy || kind == OpKind::kv_copy; }
 
 CommType comm_type_of(OpKind kind) {
   switch (kind) {
@@ -54,11 +59,8 @@ CommType comm_type_of(OpKind kind) {
     case OpKind::all_to_all:
       return CommType::all_to_all;
     case OpKind::broadcast:
-      return CommType::broadcast;
     case OpKind::gather:
-      return CommType::gather;
     case OpKind::reduce:
-      return CommType::reduce;
     case OpKind::embed:
     case OpKind::attn_norm:
     case OpKind::qkv_proj:
@@ -81,14 +83,13 @@ CommType comm_type_of(OpKind kind) {
     case OpKind::kv_copy:
       break;
   }
-  CHECK(false, "only collectives have a comm_type");
+  CHECK(false, "only collectives without a root have a comm_type");
 }
 
 // Of the `bytes` that a group holds together, what one of its `members` puts in: a part where each
 // has a part of its own.
 std::int64_t put_in(OpKind kind, std::int64_t bytes, std::int64_t members) {
-  const bool in_parts =
-      kind == OpKind::all_gather || kind == OpKind::gather || kind == OpKind::all_to_all;
+  const bool in_parts = kind == OpKind::all_gather || kind == OpKind::all_to_all;
   return in_parts ? (bytes + members - 1) / members : bytes;
 }
 
@@ -145,6 +146,8 @@ class ChakraTraces::Rank {
     nodes.insert(nodes.end(), device.comm.begin(), device.comm.end());
     std::ranges::sort(nodes, {}, [&](NodeId id) { return traces_.position_[index_of(id)]; });
     for (const NodeId id : nodes) add(id);
+    // ASTRA-sim aborts at a trace without nodes.
+    if (last_id_ == 0) add_compute("idle", 0, 0, {}, 0);
     return std::move(stream_);
   }
 
@@ -158,12 +161,15 @@ class ChakraTraces::Rank {
     Ids& tasks = tasks_of_[index_of(id)];
     if (queue == 0) {
       const auto work = work_of(plan_, node, rank_, traces_.lengths_);
-      tasks.push_back(add_compute(node, work.flops, work.bytes(), inputs, queue));
+      // Nothing to do, as on a device without tokens: after a node of no bytes, ASTRA-sim does not
+      // issue the next.
+      if (work.bytes() > 0)
+        tasks.push_back(add_compute(name_of(node), work.flops, work.bytes(), inputs, queue));
     } else {
       add_communication(id, inputs, tasks);
     }
     if (tasks.empty()) {
-      tasks = inputs;  // Nothing moves: who reads the output waits for the input.
+      tasks = inputs;  // No work, nothing moves: who reads the output waits for the input.
     } else {
       last_[queue] = tasks;
     }
@@ -188,9 +194,9 @@ class ChakraTraces::Rank {
                        node.microbatch);
   }
 
-  std::uint64_t add_compute(const Node& node, std::int64_t flops, std::int64_t bytes,
+  std::uint64_t add_compute(std::string_view name, std::int64_t flops, std::int64_t bytes,
                             const Ids& inputs, std::size_t queue) {
-    ChakraNode task(++last_id_, name_of(node), NodeType::comp);
+    ChakraNode task(++last_id_, name, NodeType::comp);
     task.depend(last_[queue], inputs);
     // Readers divide by it.
     task.number("num_ops", attr_field::int64_val, std::max<std::int64_t>(flops, 1));
@@ -217,12 +223,16 @@ class ChakraTraces::Rank {
     for (const Message& message : movement.messages) {
       if (message.from != rank_ && message.to != rank_) continue;
       if (message.from == message.to) {
-        tasks.push_back(add_compute(node, 0, 2 * message.bytes, inputs, 1));  // Read and written.
+        // Read and written.
+        tasks.push_back(add_compute(name_of(node), 0, 2 * message.bytes, inputs, 1));
         continue;
       }
       const bool sends = message.from == rank_;
+      // A root has its own part only once its inputs are there; who reads waits for it by the
+      // messages.
+      const bool waits = sends || has_root(node.kind);
       ChakraNode task(++last_id_, name_of(node), sends ? NodeType::comm_send : NodeType::comm_recv);
-      task.depend(last_[1], sends ? std::span(inputs) : std::span<const std::uint64_t>());
+      task.depend(last_[1], waits ? std::span(inputs) : std::span<const std::uint64_t>());
       task.number("comm_size", attr_field::int64_val, message.bytes);
       task.number("comm_src", attr_field::int32_val,
                   static_cast<std::int64_t>(index_of(message.from)));
@@ -254,7 +264,7 @@ ChakraTraces::ChakraTraces(ValidPlan plan, StepLengths lengths)
   for (std::size_t n = 0; n < plan_->nodes.size(); ++n) {
     const OpKind kind = plan_->nodes[n].kind;
     const auto id = static_cast<NodeId>(n);
-    if (kind == OpKind::copy || kind == OpKind::kv_copy) {
+    if (is_copy(kind) || has_root(kind)) {
       add_messages(id);
     } else if (queue_of(kind) == Queue::comm) {
       add_collectives(id);
@@ -279,11 +289,13 @@ void ChakraTraces::add_collectives(NodeId id) {
 }
 
 void ChakraTraces::add_messages(NodeId id) {
+  const OpKind kind = plan_->at(id).kind;
   std::map<std::pair<DeviceId, DeviceId>, std::int64_t> bytes;
   for (const Transfer& transfer : transfers_of(plan_.plan(), id, lengths_))
     bytes[{transfer.from, transfer.to}] += bytes_of(plan_.plan(), plan_->at(id), transfer);
   for (const auto& [pair, amount] : bytes) {
     if (amount == 0) continue;
+    if (has_root(kind) && pair.first == pair.second) continue;  // Its own part stays where it is.
     movements_[index_of(id)].messages.push_back(
         {.from = pair.first, .to = pair.second, .bytes = amount});
   }

@@ -34,7 +34,7 @@ class ChakraTraces {
   };
   struct Message {
     DeviceId from{};
-    DeviceId to{};  // The same: what a device copies to itself.
+    DeviceId to{};  // The same, of copies only: what a device copies to itself.
     std::int64_t bytes = 0;
   };
   // What a communication node comes to; none of these where it moves nothing at these lengths.

@@ -171,6 +171,13 @@ std::vector<Case> cases() {
     all.push_back(made("context_parallel", {{"cp", "2"}, {"exchange", "all_to_all"}}, lengths));
     all.push_back(made("context_parallel", {{"cp", "2"}, {"exchange", "all_gather"}}, lengths));
   }
+  all.push_back(made("attention_pool",
+                     {{"tp", "1"},
+                      {"pool", "3"},
+                      {"pool_policy", "fixed"},
+                      {"threshold", "16"},
+                      {"kv_block", "16"}},
+                     {{.q_len = 1, .kv_len = 50}}));
   return all;
 }
 
@@ -224,12 +231,14 @@ TEST(PlanChakra, SendsMatchReceives) {
 TEST(PlanChakra, BytesAreThoseOfThePlan) {
   for (const Case& made : cases()) {
     const Plan& plan = made.plan.plan();
-    std::int64_t copied = 0;
+    std::int64_t copied = 0;  // And what has a root, which is in messages too.
     std::int64_t reduced = 0;
     for (std::size_t n = 0; n < plan.nodes.size(); ++n) {
       const OpKind kind = plan.nodes[n].kind;
       const std::int64_t bytes = bytes_sent(plan, static_cast<NodeId>(n), made.lengths);
-      if (kind == OpKind::copy || kind == OpKind::kv_copy) copied += bytes;
+      if (kind == OpKind::copy || kind == OpKind::kv_copy || kind == OpKind::broadcast ||
+          kind == OpKind::gather || kind == OpKind::reduce)
+        copied += bytes;
       if (kind == OpKind::all_reduce) reduced += bytes;
     }
     const auto groups = nlohmann::json::parse(ChakraTraces(made.plan, made.lengths).groups_json());
@@ -260,12 +269,12 @@ TEST(PlanChakra, ComputeNodesHaveTheWorkOfTheirTasks) {
       std::multiset<std::pair<std::int64_t, std::int64_t>> expected;
       for (const NodeId id : plan.devices[rank].compute) {
         const Work work = work_of(plan, plan.at(id), static_cast<DeviceId>(rank), made.lengths);
-        expected.emplace(std::max<std::int64_t>(work.flops, 1), work.bytes());
+        if (work.bytes() > 0) expected.emplace(std::max<std::int64_t>(work.flops, 1), work.bytes());
       }
       std::multiset<std::pair<std::int64_t, std::int64_t>> found;
       for (const TraceNode& node : ranks[rank]) {
         const bool copies = node.name.starts_with("copy ") || node.name.starts_with("kv_copy ");
-        if (node.type == kComp && !copies)
+        if (node.type == kComp && !copies && node.name != "idle")
           found.emplace(node.numbers.at("num_ops"), node.numbers.at("tensor_size"));
       }
       EXPECT_EQ(found, expected) << made.label << " rank " << rank;
@@ -295,6 +304,68 @@ TEST(PlanChakra, MembersOfAGroupAgreeOnItsCollectives) {
         EXPECT_EQ(calls_of(ranks[member.get<std::size_t>()], name), calls) << made.label;
     }
   }
+}
+
+// Those that ASTRA-sim simulates: it throws at a gather or a reduce, and a broadcast takes 1 ns.
+TEST(PlanChakra, CollectivesWithARootAreMessages) {
+  static const std::set<std::int64_t> kSimulated = {0, 2, 6, 7};
+  std::map<std::string, std::size_t> messages;
+  for (const Case& made : cases()) {
+    for (const auto& nodes : ranks_of(made)) {
+      for (const TraceNode& node : nodes) {
+        if (node.type == kColl) {
+          EXPECT_TRUE(kSimulated.contains(node.numbers.at("comm_type"))) << node.name;
+        }
+        const std::string op = node.name.substr(0, node.name.find(' '));
+        if (op != "broadcast" && op != "gather" && op != "reduce") continue;
+        EXPECT_TRUE(node.type == kSend || node.type == kRecv) << made.label << ": " << node.name;
+        ++messages[op];
+      }
+    }
+  }
+  EXPECT_EQ(messages.size(), 3U);
+}
+
+TEST(PlanChakra, ARootWaitsForItsOwnPart) {
+  const Case tp = made("tp_pp", {{"tp", "3"}}, {{.q_len = 1, .kv_len = 9}});
+  const auto nodes = nodes_of(ChakraTraces(tp.plan, tp.lengths).of(DeviceId{0}));
+  const auto lm_head =
+      std::ranges::find_if(nodes, [](const auto& n) { return n.name.starts_with("lm_head "); });
+  ASSERT_NE(lm_head, nodes.end());
+  std::size_t received = 0;
+  for (const TraceNode& node : nodes) {
+    if (!node.name.starts_with("gather ")) continue;
+    EXPECT_EQ(node.type, kRecv);
+    EXPECT_EQ(node.data_deps, std::vector{lm_head->id});
+    ++received;
+  }
+  EXPECT_EQ(received, 2U);
+}
+
+// ASTRA-sim issues no node after one of no bytes, and aborts at a trace of no nodes.
+TEST(PlanChakra, EveryRankHasNodesAndAllButAnIdleOnesHaveBytes) {
+  std::vector<Case> all = cases();
+  // One token for three devices, and a pool that nobody uses.
+  all.push_back(made("context_parallel", {{"cp", "3"}}, {{.q_len = 1, .kv_len = 50}}));
+  all.push_back(made("attention_pool",
+                     {{"pool", "2"}, {"pool_policy", "fixed"}, {"threshold", "4096"}},
+                     {{.q_len = 1, .kv_len = 50}}));
+  std::size_t idle = 0;
+  for (const Case& made : all) {
+    for (const auto& nodes : ranks_of(made)) {
+      EXPECT_FALSE(nodes.empty()) << made.label;
+      for (const TraceNode& node : nodes) {
+        if (node.name == "idle") {
+          EXPECT_EQ(nodes.size(), 1U) << made.label;
+          ++idle;
+          continue;
+        }
+        const char* const size = node.type == kComp ? "tensor_size" : "comm_size";
+        EXPECT_GT(node.numbers.at(size), 0) << made.label << ": " << node.name;
+      }
+    }
+  }
+  EXPECT_EQ(idle, 2U);
 }
 
 TEST(PlanChakra, AnOpWaitsForTheOneBeforeItInItsQueueAndForItsInputs) {

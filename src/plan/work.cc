@@ -74,6 +74,7 @@ class WorkCount {
     }
     const Extent out = extent_of(piece.box, shape);
     work_.written_bytes += out.elements * size;
+    if (out.rows == 0) return;  // Who has no tokens reads no weights.
     for (const WeightSlice& slice : weight_slices(plan_, node_, output, piece)) {
       const bool gathered = node_.kind == embed;  // Reads one row per token, not the table.
       work_.weight_bytes +=

@@ -48,6 +48,30 @@ OptionValues eight_pool_devices(const char* split) {
   return {{"tp", "8"}, {"pool", "8"}, {"pool_policy", "fixed"}, {"split", split}};
 }
 
+// One new token for three devices: two have nothing to multiply, and read no weights for it.
+TEST(Balance, WhoHasNoTokensHasNoWorkOutsideAttention) {
+  const auto model = preset_model("fa-pool-4l", {});
+  ASSERT_TRUE(model);
+  const auto step = planned({.model = *model,
+                             .strategy = "context_parallel",
+                             .options = {{"cp", "3"}},
+                             .step = {{.past_len = 999, .q_len = 1, .max_len = 1024}}});
+  ASSERT_TRUE(step);
+  std::size_t busy = 0;
+  for (std::size_t device = 0; device < 3; ++device) {
+    std::int64_t bytes = 0;
+    for (const NodeId node : step->plan->devices[device].compute) {
+      const OpKind kind = step->plan->at(node).kind;
+      if (kind == OpKind::qkv_proj || kind == OpKind::ffn_up || kind == OpKind::attn_norm)
+        bytes += work_of(step->plan.plan(), step->plan->at(node), static_cast<DeviceId>(device),
+                         step->lengths)
+                     .bytes();
+    }
+    busy += bytes > 0 ? 1 : 0;
+  }
+  EXPECT_EQ(busy, 1U);
+}
+
 TEST(Balance, ContiguousQueryBlocksGiveTheLastOfEightDevicesAlmostTwiceTheMean) {
   for (const std::int64_t q_len : {8192, 10000, 32768}) {
     const double more = imbalance("attention_pool", eight_pool_devices("query_blocks"), q_len);

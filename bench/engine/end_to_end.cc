@@ -89,24 +89,15 @@ Result<std::string> measure_case(const Case& one, const SectionOptions& options)
 }  // namespace
 
 Result<std::string> small_model_section(const SectionOptions& options) {
-  return measure_case(
-      {.title = "8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary "
-                "32,000)",
-       .model = model_of(
-           "small",
-           {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096}),
-       .lengths = {1, 512, 2048, 8192, 16384}},
-      options);
+  return measure_case({.title = std::string(kSmallTitle),
+                       .model = small_model(),
+                       .lengths = {1, 512, 2048, 8192, 16384}},
+                      options);
 }
 
 Result<std::string> notes_model_section(const SectionOptions& options) {
   return measure_case(
-      {.title = "4 layers x 4,096 wide (32 heads x 128, FFN 16,384 gated, "
-                "vocabulary 32,000)",
-       .model = model_of(
-           "notes",
-           {.num_layers = 4, .hidden_size = 4096, .num_heads = 32, .intermediate_size = 16384}),
-       .lengths = {1, 512, 2048}},
+      {.title = std::string(kNotesTitle), .model = notes_model(), .lengths = {1, 512, 2048}},
       options);
 }
 

@@ -30,8 +30,7 @@ void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 }  // namespace
 
 Result<std::string> long_prompt_section(const SectionOptions& options) {
-  const ModelSpec spec = model_of(
-      "small", {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096});
+  const ModelSpec spec = small_model();
   const auto model = ModelOnDisk::make(spec);
   if (!model) return tl::unexpected(model.error());
   Table table{.columns = {{"prompt"},
@@ -59,10 +58,9 @@ Result<std::string> long_prompt_section(const SectionOptions& options) {
                            fmt::format("{:.0f}", peak - kv)}});
   }
   return fmt::format(
-      "8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary 32,000), f16 weights and "
-      "cache, one device of two cores, one run each. The rest are weights, as packed and as mapped "
-      "from the file, and activations of a chunk.\n\n{}\n",
-      render_markdown(table));
+      "{}, f16 weights and cache, one device of two cores, one run each. The rest are weights, as "
+      "packed and as mapped from the file, and activations of a chunk.\n\n{}\n",
+      kSmallTitle, render_markdown(table));
 }
 
 }  // namespace weir::bench

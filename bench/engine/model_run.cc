@@ -30,6 +30,16 @@ ModelSpec model_of(std::string name, const Shape& shape) {
   return model;
 }
 
+ModelSpec small_model() {
+  return model_of(
+      "small", {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096});
+}
+
+ModelSpec notes_model() {
+  return model_of(
+      "notes", {.num_layers = 4, .hidden_size = 4096, .num_heads = 32, .intermediate_size = 16384});
+}
+
 std::int64_t decode_weight_bytes(const ModelSpec& model) {
   const ParameterCount count = count_parameters(model);
   return (model.num_layers * count.per_layer() + count.lm_head) * size_in_bytes(model.weight_dtype);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -25,6 +26,14 @@ struct Shape {
 };
 // A Llama of that shape with f16 weights, for prompts of up to 2^18 tokens.
 [[nodiscard]] ModelSpec model_of(std::string name, const Shape& shape);
+
+// The two that whole runs are measured on.
+[[nodiscard]] ModelSpec small_model();
+inline constexpr std::string_view kSmallTitle =
+    "8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary 32,000)";
+[[nodiscard]] ModelSpec notes_model();
+inline constexpr std::string_view kNotesTitle =
+    "4 layers x 4,096 wide (32 heads x 128, FFN 16,384 gated, vocabulary 32,000)";
 
 // Weights of the layers and of the output: what every decode step reads.
 [[nodiscard]] std::int64_t decode_weight_bytes(const ModelSpec& model);

@@ -25,8 +25,6 @@ namespace {
 
 constexpr std::int64_t kDecodeSteps = 16;
 constexpr int kRounds = 3;
-constexpr int kLongRounds = 1;  // Of what takes its minutes.
-constexpr std::int64_t kLong = 8192;
 
 // Tokens per second, by what was switched: flash attention off and on.
 struct LlamaRates {
@@ -58,9 +56,16 @@ std::vector<std::string> row(std::int64_t tokens, const std::vector<double>& our
           fmt::format("{:.2f}x", median(ours) / llama.better())};
 }
 
-Result<std::string> compare_with_llama(const std::string& program, const SectionOptions& options) {
-  const ModelSpec spec = model_of(
-      "small", {.num_layers = 8, .hidden_size = 1024, .num_heads = 16, .intermediate_size = 4096});
+struct LlamaCase {
+  std::string title;
+  ModelSpec spec;
+  std::vector<std::int64_t> lengths;
+  std::int64_t longest_repeated = 0;  // Longer ones take their minutes: one run each.
+};
+
+Result<std::string> compare_with_llama(const std::string& program, const LlamaCase& one,
+                                       const SectionOptions& options) {
+  const ModelSpec& spec = one.spec;
   const auto model = ModelOnDisk::make(spec);
   if (!model) return tl::unexpected(model.error());
   const auto folder = TemporaryFolder::make("peer");
@@ -74,14 +79,14 @@ Result<std::string> compare_with_llama(const std::string& program, const Section
       {"tokens"}, {"Weir"}, {"llama.cpp"}, {"with flash attention"}, {"Weir / the better"}};
   Table prefill{.columns = columns, .rows = {}};
   Table decode{.columns = columns, .rows = {}};
-  for (const std::int64_t length :
-       {std::int64_t{0}, std::int64_t{512}, std::int64_t{2048}, kLong, 2 * kLong}) {
+  for (const std::int64_t length : one.lengths) {
     std::vector<double> our_prefill;
     std::vector<double> our_decode;
     LlamaRates llama_prefill;
     LlamaRates llama_decode;
-    for (int round = 0; round < (length < kLong ? kRounds : kLongRounds); ++round) {
-      options.progress(fmt::format("llama.cpp: {} tokens, round {}", length, round + 1));
+    for (int round = 0; round < (length <= one.longest_repeated ? kRounds : 1); ++round) {
+      options.progress(
+          fmt::format("llama.cpp, {}: {} tokens, round {}", spec.name, length, round + 1));
       auto times = (*run)->run(
           {.length = std::max<std::int64_t>(length, 1), .output_len = kDecodeSteps + 1});
       if (!times) return tl::unexpected(times.error());
@@ -102,12 +107,29 @@ Result<std::string> compare_with_llama(const std::string& program, const Section
     decode.rows.push_back({row(length, our_decode, llama_decode)});
   }
   return fmt::format(
-      "#### llama.cpp\n\n8 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, vocabulary "
-      "32,000), "
-      "f16 "
-      "weights and cache, both cores, the runs of either in turn; tokens/s, medians of {} runs ({} "
-      "from {} tokens on).\n\nPrefill by length of the prompt:\n\n{}\nDecode by depth:\n\n{}\n",
-      kRounds, kLongRounds, kLong, render_markdown(prefill), render_markdown(decode));
+      "#### llama.cpp, {}\n\nf16 weights and cache, both cores, the runs of either in turn; "
+      "tokens/s, "
+      "medians of {} runs (one beyond {} tokens).\n\nPrefill by length of the "
+      "prompt:\n\n{}\nDecode by depth:\n\n{}\n",
+      one.title, kRounds, one.longest_repeated, render_markdown(prefill), render_markdown(decode));
+}
+
+Result<std::string> compare_with_llama(const std::string& program, const SectionOptions& options) {
+  const std::array<LlamaCase, 2> cases = {LlamaCase{.title = std::string(kSmallTitle),
+                                                    .spec = small_model(),
+                                                    .lengths = {0, 512, 2048, 8192, 16384},
+                                                    .longest_repeated = 2048},
+                                          LlamaCase{.title = std::string(kNotesTitle),
+                                                    .spec = notes_model(),
+                                                    .lengths = {0, 512, 2048, 8192},
+                                                    .longest_repeated = 512}};
+  std::string text;
+  for (const LlamaCase& one : cases) {
+    auto part = compare_with_llama(program, one, options);
+    if (!part) return part;
+    text += *part;
+  }
+  return text;
 }
 
 // Prints the median times of scaled_dot_product_attention, causal, in seconds: f32, then bf16.

@@ -43,12 +43,17 @@ class Predictor {
   Result<Prediction> predict(Serving serving) && {
     const PlanOf plan_of = [this](const StepLengths& lengths) { return plan(lengths); };
     const RequestOptions& requests = input_.requests;
+    std::vector<DeviceMemory> peaks(setup_.header.devices.size());
+    GenerationSimOptions options = input_.simulation;
+    options.on_step = [&](const SimulatedStep& step, const StepLengths& lengths) {
+      return keep_peaks(step, lengths, peaks);
+    };
     auto generation = simulate_generation(
         plan_of, machine_,
         {.prompt_lens = std::vector<std::int64_t>(static_cast<std::size_t>(requests.batch_size),
                                                   requests.prompt_len),
          .output_len = requests.output_len},
-        input_.simulation);
+        options);
     if (!generation) return tl::unexpected(generation.error());
     std::optional<ServingPrediction> served;
     if (serving == Serving::yes) {
@@ -60,8 +65,6 @@ class Predictor {
       if (!answer) return tl::unexpected(answer.error());
       served = *answer;
     }
-    auto memory = peak_memory(generation->prefill, generation->last_decode);
-    if (!memory) return tl::unexpected(memory.error());
     auto pipeline = full_pipeline(serving, generation->last_decode.timeline.end);
     if (!pipeline) return tl::unexpected(pipeline.error());
     std::optional<PredictedTrace> trace;
@@ -77,7 +80,7 @@ class Predictor {
                       .serving = served,
                       .pipeline = *pipeline,
                       .trace = std::move(trace),
-                      .memory = *std::move(memory),
+                      .memory = std::move(peaks),
                       .shortage = std::move(verdict->shortage)};
   }
 
@@ -135,23 +138,16 @@ class Predictor {
     return lengths_of({.q_len = 1, .kv_len = input_.requests.seq_len() - 1});
   }
 
-  Result<std::vector<DeviceMemory>> peak_memory(const SimulatedStep& prefill,
-                                                const SimulatedStep& last) {
-    std::vector<DeviceMemory> peaks(setup_.header.devices.size());
-    const auto take = [&](const SimulatedStep& simulated, const StepLengths& lengths) -> Status {
-      const auto found = plan(lengths);
-      if (!found) return tl::unexpected(found.error());
-      const MemoryTrace trace = trace_memory(simulated.timeline, 0, (*found)->plan(), lengths);
-      std::vector<DeviceMemory> of_step;
-      for (std::size_t d = 0; d < peaks.size(); ++d)
-        of_step.push_back(trace.peak(static_cast<DeviceId>(d)).memory);
-      keep_larger(of_step, peaks);
-      return {};
-    };
-    if (auto status = take(prefill, prefill_lengths()); !status)
-      return tl::unexpected(status.error());
-    if (auto status = take(last, last_lengths()); !status) return tl::unexpected(status.error());
-    return peaks;
+  Status keep_peaks(const SimulatedStep& step, const StepLengths& lengths,
+                    std::vector<DeviceMemory>& peaks) {
+    const auto found = plan(lengths);
+    if (!found) return tl::unexpected(found.error());
+    const MemoryTrace trace = trace_memory(step.timeline, 0, (*found)->plan(), lengths);
+    std::vector<DeviceMemory> of_step;
+    for (std::size_t d = 0; d < peaks.size(); ++d)
+      of_step.push_back(trace.peak(static_cast<DeviceId>(d)).memory);
+    keep_larger(of_step, peaks);
+    return {};
   }
 
   // Nothing to keep full where there is one microbatch, or no decoding.

@@ -39,7 +39,7 @@ struct Prediction {
   // Of decode steps as the last one, where there are several microbatches.
   std::optional<SteadyState> pipeline;
   std::optional<PredictedTrace> trace;  // With keep_trace.
-  // By device: the larger of the simulated peaks of the prefill and of the last decode step.
+  // By device: the largest of the peaks of the steps that are simulated (sim/generation.h).
   std::vector<DeviceMemory> memory;
   // nullopt where any run of their plans fits, or where no capacity is known.
   std::optional<std::string> shortage;

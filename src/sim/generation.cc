@@ -99,7 +99,11 @@ class GenerationRun {
     const auto plan = plan_of_(lengths);
     if (!plan) return tl::unexpected(plan.error());
     ++result_.simulated_steps;
-    return simulate(**plan, machine_, lengths, options_.step);
+    auto simulated = simulate(**plan, machine_, lengths, options_.step);
+    if (!simulated || !options_.on_step) return simulated;
+    if (auto seen = options_.on_step(*simulated, lengths); !seen)
+      return tl::unexpected(seen.error());
+    return simulated;
   }
 
   static Sample sample_of(const SimulatedStep& step) {

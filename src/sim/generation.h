@@ -35,6 +35,9 @@ struct GenerationSimOptions {
   std::optional<SimTime> between_steps = {};
   // Two samples are joined by a line when the step between them is this near to it, relatively.
   double line_tolerance = 1e-3;
+  // Called with every step that is simulated: the prefill, the first and the last decode step, and
+  // those where the pieces end.
+  std::function<Status(const SimulatedStep&, const StepLengths&)> on_step = {};
 };
 
 // What `between_steps` comes to on this machine for a step that takes so long.

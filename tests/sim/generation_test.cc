@@ -48,6 +48,31 @@ TEST_F(Generation, FewStepsAreSimulatedAndTheirSumIsThatOfAll) {
   EXPECT_NEAR(sum / static_cast<double>(all), 1, 1e-3);
 }
 
+TEST_F(Generation, ShowsEveryStepThatItSimulates) {
+  std::vector<std::int64_t> kv_lens;
+  const GenerationPrediction prediction =
+      predicted({.prompt_lens = {100}, .output_len = 1000},
+                {.on_step = [&](const SimulatedStep& step, const StepLengths& lengths) {
+                  EXPECT_EQ(step.timeline.end, simulate(plan_, machine_, lengths)->timeline.end);
+                  kv_lens.push_back(lengths.front().kv_len);
+                  return Status();
+                }});
+  EXPECT_EQ(std::ssize(kv_lens), prediction.simulated_steps);
+  EXPECT_EQ(kv_lens[0], 100);
+  EXPECT_EQ(kv_lens[1], 101);
+  EXPECT_EQ(kv_lens[2], 1099);
+  EXPECT_GT(kv_lens.size(), 3U);
+
+  const auto refused = simulate_generation(
+      plan_of(), machine_, {.prompt_lens = {100}, .output_len = 9},
+      {.on_step = [](const SimulatedStep&, const StepLengths& lengths) -> Status {
+        if (lengths.front().q_len > 1) return {};
+        return run_failed("not this one");
+      }});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().message, "not this one");
+}
+
 TEST_F(Generation, ItsTimelineHasEveryStepAndToken) {
   const GenerationPrediction prediction =
       predicted({.prompt_lens = {100}, .output_len = 20}, {.between_steps = SimTime{500}});

@@ -299,7 +299,7 @@ std::string mpi_version() {
   return std::string(version.substr(0, version.find_first_of("\n,")));
 }
 
-Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, EndOfRun end) {
+Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, const EndOfRun& end) {
   int initialized = 0;
   MPI_Initialized(&initialized);
   CHECK(initialized == 0, "a process joins its ranks once");

@@ -12,7 +12,7 @@ std::string mpi_version() {
   return "not built in (install libopenmpi-dev and openmpi-bin, then build again)";
 }
 
-Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, EndOfRun /*end*/) {
+Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, const EndOfRun& /*end*/) {
   return invalid_input(fmt::format("ranks: found {} of them, started by {}, allowed 1: MPI is {}",
                                    launch.size, launch.launcher, mpi_version()));
 }

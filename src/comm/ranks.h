@@ -78,6 +78,6 @@ using EndOfRun = std::function<void(const std::optional<Error>&)>;
 
 // Joins the ranks that the launcher has started with this one; all of them have to call it. Fails
 // where the build has no MPI. Once in a process.
-[[nodiscard]] Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, EndOfRun end);
+[[nodiscard]] Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, const EndOfRun& end);
 
 }  // namespace weir

@@ -93,10 +93,10 @@ struct Executor::Impl {
     auto communicators = make_communicators();
     for (std::size_t i = 0; i < communicators.size(); ++i) {
       try {
-        workers.push_back(
-            std::make_unique<Worker>(static_cast<DeviceId>(i), options.devices[i],
-                                     i == 0 ? Worker::Thread::posters : Worker::Thread::own,
-                                     std::move(communicators[i]), checkpoint, model));
+        workers.push_back(std::make_unique<Worker>(
+            static_cast<DeviceId>(i), options.devices[i],
+            i == 0 ? Worker::Thread::posters : Worker::Thread::own, std::move(communicators[i]),
+            DeviceWeights(checkpoint, model)));
       } catch (const std::system_error& error) {
         return run_failed(fmt::format("device {}: cannot start a thread: {}", i, error.what()));
       }

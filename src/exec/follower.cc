@@ -24,7 +24,7 @@ class Follower {
     try {
       worker_ = std::make_unique<Worker>(static_cast<DeviceId>(ranks_.rank()), device,
                                          Worker::Thread::posters, ranks_.communicator(),
-                                         checkpoint_, model_);
+                                         DeviceWeights(checkpoint_, model_));
     } catch (const std::system_error& error) {
       failure_ = fmt::format("device {}: cannot start a thread: {}", ranks_.rank(), error.what());
     }

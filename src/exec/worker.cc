@@ -68,20 +68,21 @@ std::vector<TaskWeights> load_weights(const Plan& plan, DeviceId device, Team& t
 }  // namespace
 
 Worker::Worker(DeviceId id, const ExecDevice& device, Thread thread,
-               std::unique_ptr<Communicator> communicator, const Checkpoint& checkpoint,
-               const ModelSpec& model)
+               std::unique_ptr<Communicator> communicator, DeviceWeights weights)
     : communicator_(std::move(communicator)),
       team_(std::max(1, static_cast<int>(device.cores.size())), device.cores),
-      weights_(checkpoint, model) {
+      weights_(std::move(weights)) {
   state_.id = id;
   state_.communicator = communicator_.get();
   state_.team = &team_;
-  if (thread == Thread::own) thread_ = std::jthread([this] { main(); });
+  if (thread == Thread::own) thread_ = std::thread([this] { main(); });
 }
 
 Worker::~Worker() {
-  if (thread_.joinable()) post({.kind = Job::Kind::stop});
   do_own_jobs();
+  if (!thread_.joinable()) return;
+  post({.kind = Job::Kind::stop});
+  thread_.join();
 }
 
 std::uint32_t Worker::post(const Job& job) {

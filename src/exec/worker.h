@@ -14,14 +14,13 @@
 #include <thread>
 #include <vector>
 
-#include "checkpoint/checkpoint.h"
 #include "comm/communicator.h"
 #include "exec/device_state.h"
+#include "exec/device_weights.h"
 #include "exec/executor.h"
 #include "exec/prepared_plan.h"
 #include "kernel/team.h"
 #include "result/timeline.h"
-#include "spec/model.h"
 
 namespace weir {
 
@@ -57,8 +56,7 @@ class Worker {
   enum class Thread { own, posters };
   // Throws std::system_error where no thread can be started.
   Worker(DeviceId id, const ExecDevice& device, Thread thread,
-         std::unique_ptr<Communicator> communicator, const Checkpoint& checkpoint,
-         const ModelSpec& model);
+         std::unique_ptr<Communicator> communicator, DeviceWeights weights);
   // Jobs that are not done are done first.
   ~Worker();
   Worker(const Worker&) = delete;
@@ -92,18 +90,17 @@ class Worker {
   static void close_record(TaskRecord& record, JobResult& result,
                            std::vector<DeviceId> partners = {});
 
+  // Job n is at n % kMostJobs: the poster's until `posted_` is n + 1, the worker's until `done_`
+  // is. The two counters are a cache line apart.
+  static constexpr std::size_t kCacheLine = 64;
+  alignas(kCacheLine) std::atomic<std::uint32_t> posted_{0};
   std::unique_ptr<Communicator> communicator_;
   Team team_;
+  std::thread thread_;  // Where it is the worker's own: starts and ends while all else is there.
   DeviceWeights weights_;
   DeviceState state_;
-
-  static constexpr std::size_t kCacheLine = 64;
-  // Job n is at n % kMostJobs: the poster's until `posted_` is n + 1, the worker's until `done_`
-  // is.
-  std::array<Job, kMostJobs> jobs_;
-  alignas(kCacheLine) std::atomic<std::uint32_t> posted_{0};
   alignas(kCacheLine) std::atomic<std::uint32_t> done_{0};
-  std::jthread thread_;  // Where it is the worker's own. Last: starts when all else is there.
+  std::array<Job, kMostJobs> jobs_;
 };
 
 }  // namespace weir

@@ -318,30 +318,16 @@ void run_sections(Team& team, std::string_view wanted) {
   }
   if (section("kv_decode")) {
     for (const DType dtype : {f32, bf16, f16}) {
-      bench_attention(team, {.queries = 1,
-                             .keys = 32768,
-                             .q_heads = 16,
-                             .kv_heads = 16,
-                             .head_dim = 128,
-                             .dtype = dtype});
-      bench_attention(team, {.queries = 1,
-                             .keys = 65536,
-                             .q_heads = 32,
-                             .kv_heads = 8,
-                             .head_dim = 128,
-                             .dtype = dtype});
-      bench_attention(team, {.queries = 1,
-                             .keys = 65536,
-                             .q_heads = 64,
-                             .kv_heads = 8,
-                             .head_dim = 128,
-                             .dtype = dtype});
-      bench_attention(team, {.queries = 1,
-                             .keys = 65536,
-                             .q_heads = 16,
-                             .kv_heads = 16,
-                             .head_dim = 64,
-                             .dtype = dtype});
+      for (const std::int64_t head_dim : {64, 128}) {
+        for (const std::int64_t heads_per_kv_head : {1, 4, 8}) {
+          bench_attention(team, {.queries = 1,
+                                 .keys = 65536,
+                                 .q_heads = 8 * heads_per_kv_head,
+                                 .kv_heads = 8,
+                                 .head_dim = head_dim,
+                                 .dtype = dtype});
+        }
+      }
     }
   }
   if (section("rows")) bench_row_kernels(team);

@@ -24,24 +24,42 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
-// Keys of a run: 64 rows of 128 two-byte values are 16 KiB each for keys and values.
+// Keys of a run at most: 64 rows of 128 two-byte values are 16 KiB each for keys and values.
 inline constexpr std::int64_t kRunKeys = 64;
 // Rows whose products are formed while a vector of K or V is in a register.
 inline constexpr int kStreamRows = 4;
+// Keys that are scored at once.
+inline constexpr int kScoreKeys = 4;
+// Vectors of values added at once for `rows` rows: 8 to 16 sums in registers.
+constexpr int value_vectors(std::int64_t rows) { return rows == 1 ? 8 : 4; }
 
 // What is read next, to be asked for while the present rows are worked on: hardware prefetchers
-// lose the thread where the stream jumps from keys to values and back.
+// lose the thread where the stream jumps from keys to values and back. Lines are asked for at an
+// even pace, so that memory never idles, and into L2, to which a core can have more of them under
+// way than to L1.
 struct NextRun {
-  const std::byte* at = nullptr;
-  std::int64_t stride = 0;  // Bytes.
-  std::int64_t bytes = 0;   // Of one row.
-  std::int64_t count = 0;
+  const std::byte* at = nullptr;  // The first row not yet asked for.
+  std::int64_t stride = 0;        // Bytes.
+  std::int64_t bytes = 0;         // Of one row.
+  std::int64_t rows = 0;          // Not yet asked for.
+  std::int64_t asked = 0;         // Bytes of the first of them.
+  std::int64_t pace = 0;          // Lines asked for in one step.
 
-  HWY_INLINE void prefetch(std::int64_t row) const {
-    constexpr std::int64_t kCacheLine = 64;
-    if (row >= count) return;
-    for (std::int64_t line = 0; line < bytes; line += kCacheLine) {
-      __builtin_prefetch(at + row * stride + line, 0, 3);
+  static constexpr std::int64_t kCacheLine = 64;
+
+  // The next `steps` steps ask for all of it.
+  HWY_INLINE void spread_over(std::int64_t steps) {
+    pace = ceil_div(rows * ceil_div(bytes, kCacheLine), steps);
+  }
+
+  HWY_INLINE void step() {
+    for (std::int64_t line = 0; line < pace && rows > 0; ++line) {
+      __builtin_prefetch(at + asked, 0, 2);
+      asked += kCacheLine;
+      if (asked < bytes) continue;
+      asked = 0;
+      at += stride;
+      --rows;
     }
   }
 };
@@ -151,37 +169,56 @@ HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
 }
 #endif
 
-// scores[r, 0..4) for `rows` rows of q and the four keys from `keys` on, `stride` apart.
-template <int rows, class T>
-HWY_INLINE void score_four(const T* keys, std::int64_t stride, const float* q, std::int64_t key_dim,
-                           float* scores) {
+// acc[r][k] += `vectors` vectors of row r of q times those of key k. Each key's lie together and
+// are read in one go, for hardware prefetchers to see a stream.
+template <int vectors, int rows, class T>
+HWY_INLINE void add_products(const T* keys, std::int64_t stride, const float* q,
+                             std::int64_t key_dim, VecF (&acc)[rows][kScoreKeys]) {
   const DF d;
-  constexpr int kKeys = 4;
-  VecF acc[rows][kKeys];
+  VecF query[rows][vectors];
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
     HWY_UNROLL(8)
-    for (int k = 0; k < kKeys; ++k) acc[r][k] = hn::Zero(d);
+    for (int v = 0; v < vectors; ++v) query[r][v] = hn::LoadU(d, q + r * key_dim + v * kLanes);
   }
-  std::int64_t i = 0;
-  for (; i + kLanes <= key_dim; i += kLanes) {
-    VecF query[rows];
+  HWY_UNROLL(8)
+  for (int k = 0; k < kScoreKeys; ++k) {
     HWY_UNROLL(8)
-    for (int r = 0; r < rows; ++r) query[r] = hn::LoadU(d, q + r * key_dim + i);
-    HWY_UNROLL(8)
-    for (int k = 0; k < kKeys; ++k) {
-      const VecF key = load_wide(d, keys + k * stride + i);
+    for (int v = 0; v < vectors; ++v) {
+      const VecF key = load_wide(d, keys + k * stride + v * kLanes);
       HWY_UNROLL(8)
-      for (int r = 0; r < rows; ++r) acc[r][k] = hn::MulAdd(query[r], key, acc[r][k]);
+      for (int r = 0; r < rows; ++r) acc[r][k] = hn::MulAdd(query[r][v], key, acc[r][k]);
     }
   }
+}
+
+// scores[r, 0..kScoreKeys) for `rows` rows of q and the keys from `keys` on, `stride` apart.
+template <int rows, class T>
+HWY_INLINE void score_keys_of_rows(const T* keys, std::int64_t stride, const float* q,
+                                   std::int64_t key_dim, float* scores) {
+  const DF d;
+  constexpr int kWide = rows == 1 ? 8 : 4;
+  VecF acc[rows][kScoreKeys];
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
-    store_sums(acc[r], scores + r * kRunKeys);
+    HWY_UNROLL(8)
+    for (int k = 0; k < kScoreKeys; ++k) acc[r][k] = hn::Zero(d);
   }
+  std::int64_t i = 0;
+  for (; i + kWide * kLanes <= key_dim; i += kWide * kLanes) {
+    add_products<kWide, rows>(keys + i, stride, q + i, key_dim, acc);
+  }
+  for (; i + 4 * kLanes <= key_dim; i += 4 * kLanes) {
+    add_products<4, rows>(keys + i, stride, q + i, key_dim, acc);
+  }
+  for (; i + kLanes <= key_dim; i += kLanes) {
+    add_products<1, rows>(keys + i, stride, q + i, key_dim, acc);
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < rows; ++r) store_sums(acc[r], scores + r * kRunKeys);
   for (; i < key_dim; ++i) {
     for (int r = 0; r < rows; ++r) {
-      for (int k = 0; k < kKeys; ++k) {
+      for (int k = 0; k < kScoreKeys; ++k) {
         scores[r * kRunKeys + k] += q[r * key_dim + i] * widen_one(keys + k * stride + i);
       }
     }
@@ -189,17 +226,19 @@ HWY_INLINE void score_four(const T* keys, std::int64_t stride, const float* q, s
 }
 
 template <int rows, class T>
-HWY_NOINLINE void score_run(const Run<T>& run, const float* q, std::int64_t key_dim,
-                            float* scores) {
-  // Fewer than four keys are scored one by one, each four times.
-  const std::int64_t last = run.count < 4 ? run.count - 1 : run.count - 4;
-  const std::int64_t step = run.count < 4 ? 1 : 4;
-  const std::int64_t stride = run.count < 4 ? 0 : run.stride;
-  for (std::int64_t next = 0; next < run.count; next += step) {
-    for (std::int64_t k = next; k < next + step; ++k) run.next.prefetch(k);
-    const std::int64_t j = std::min(next, last);  // The last four may overlap those before.
-    score_four<rows>(run.at + j * run.stride, stride, q, key_dim, scores + j);
+HWY_NOINLINE void score_run(Run<T>& run, const float* q, std::int64_t key_dim, float* scores) {
+  // Fewer than kScoreKeys keys are scored one by one, each kScoreKeys times.
+  const bool few = run.count < kScoreKeys;
+  const std::int64_t last = run.count - (few ? 1 : kScoreKeys);
+  const std::int64_t step = few ? 1 : kScoreKeys;
+  const std::int64_t stride = few ? 0 : run.stride;
+  NextRun next = run.next;
+  for (std::int64_t key = 0; key < run.count; key += step) {
+    next.step();
+    const std::int64_t j = std::min(key, last);  // The last keys may overlap those before.
+    score_keys_of_rows<rows>(run.at + j * run.stride, stride, q, key_dim, scores + j);
   }
+  run.next = next;
 }
 
 // Turns scores of one row into weights: those in `seen` relative to the running maximum, the others
@@ -253,7 +292,7 @@ HWY_INLINE void add_key(const T* value, const float* weight, VecF (&acc)[rows][v
 
 // Adds dimensions [dim, dim + vectors * kLanes) of the weighted values.
 template <int vectors, int rows, class T>
-HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const StreamRows& state,
+HWY_INLINE void add_dimensions(Run<T>& run, std::int64_t dim, const StreamRows& state,
                                std::int64_t row) {
   const DF d;
   // As many keys at once, each with sums of its own, as it takes to keep eight multiply-adds in
@@ -271,20 +310,22 @@ HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const Stream
       for (int set = 1; set < kSets; ++set) acc[set][r][v] = hn::Zero(d);
     }
   }
+  NextRun next = run.next;
   const float* weight = state.scores + row * kRunKeys;
   const T* value = run.at + dim;
   std::int64_t j = 0;
   for (; j + kSets <= run.count; j += kSets) {
     HWY_UNROLL(8)
     for (int set = 0; set < kSets; ++set, value += run.stride, ++weight) {
-      run.next.prefetch(j + set);
+      next.step();
       add_key<vectors, rows>(value, weight, acc[set]);
     }
   }
   for (; j < run.count; ++j, value += run.stride, ++weight) {
-    run.next.prefetch(j);
+    next.step();
     add_key<vectors, rows>(value, weight, acc[0]);
   }
+  run.next = next;
   HWY_UNROLL(8)
   for (int r = 0; r < rows; ++r) {
     HWY_UNROLL(8)
@@ -299,24 +340,20 @@ HWY_INLINE void add_dimensions(const Run<T>& run, std::int64_t dim, const Stream
 }
 
 template <int rows, class T>
-HWY_NOINLINE void add_run(Run<T> run, const StreamRows& state, std::int64_t row) {
-  constexpr int kWide = rows == 1 ? 8 : 4;  // 8 to 16 sums in registers.
+HWY_NOINLINE void add_run(Run<T>& run, const StreamRows& state, std::int64_t row) {
+  constexpr int kWide = value_vectors(rows);
   std::int64_t dim = 0;
   for (; dim + kWide * kLanes <= state.value_dim; dim += kWide * kLanes) {
     add_dimensions<kWide, rows>(run, dim, state, row);
-    run.next = {};
   }
   for (; dim + 4 * kLanes <= state.value_dim; dim += 4 * kLanes) {
     add_dimensions<4, rows>(run, dim, state, row);
-    run.next = {};
   }
   for (; dim + 2 * kLanes <= state.value_dim; dim += 2 * kLanes) {
     add_dimensions<2, rows>(run, dim, state, row);
-    run.next = {};
   }
   for (; dim + kLanes <= state.value_dim; dim += kLanes) {
     add_dimensions<1, rows>(run, dim, state, row);
-    run.next = {};
   }
   for (; dim < state.value_dim; ++dim) {
     for (int r = 0; r < rows; ++r) {
@@ -329,10 +366,10 @@ HWY_NOINLINE void add_run(Run<T> run, const StreamRows& state, std::int64_t row)
   }
 }
 
-// The next run is asked for once, while the first rows of the task pass over this one.
 template <class T>
 HWY_INLINE void score_rows(Run<T> run, const StreamRows& state) {
-  for (std::int64_t row = 0; row < state.count; row += kStreamRows, run.next = {}) {
+  run.next.spread_over(ceil_div(state.count, kStreamRows) * ceil_div(run.count, kScoreKeys));
+  for (std::int64_t row = 0; row < state.count; row += kStreamRows) {
     const float* const q = state.q + row * state.key_dim;
     float* const scores = state.scores + row * kRunKeys;
     switch (std::min<std::int64_t>(kStreamRows, state.count - row)) {
@@ -354,7 +391,9 @@ HWY_INLINE void score_rows(Run<T> run, const StreamRows& state) {
 
 template <class T>
 HWY_INLINE void add_rows(Run<T> run, const StreamRows& state) {
-  for (std::int64_t row = 0; row < state.count; row += kStreamRows, run.next = {}) {
+  run.next.spread_over(ceil_div(state.count, kStreamRows) *
+                       ceil_div(state.value_dim, value_vectors(state.count) * kLanes) * run.count);
+  for (std::int64_t row = 0; row < state.count; row += kStreamRows) {
     switch (std::min<std::int64_t>(kStreamRows, state.count - row)) {
       case 1:
         add_run<1>(run, state, row);
@@ -388,7 +427,7 @@ HWY_INLINE NextRun next_run(const KvBlocks& kv, std::int64_t head, KeyRange rang
                           : reinterpret_cast<const std::byte*>(kv_at<Bf16>(kv, range.begin, head)),
           .stride = kv.position_stride * size,
           .bytes = dim * size,
-          .count = range.end - range.begin};
+          .rows = range.end - range.begin};
 }
 
 HWY_INLINE void score_range(const AttentionTask& task, KeyRange range, NextRun next,
@@ -435,19 +474,22 @@ HWY_INLINE KeyRange block_from(const AttentionTask& task, std::int64_t begin) {
                                    left_in_block(task.tile->values, begin)})};
 }
 
-HWY_INLINE KeyRange run_from(KeyRange block, std::int64_t begin) {
-  return {.begin = begin, .end = std::min(block.end, begin + kRunKeys)};
+// With several rows a run must be long enough to make up for the softmax between its two passes.
+// One row waits for memory anyway, and memory delivers more where the streams alternate sooner.
+HWY_INLINE KeyRange run_from(const AttentionTask& task, KeyRange block, std::int64_t begin) {
+  const std::int64_t keys = task.rows() == 1 ? kRunKeys / 2 : kRunKeys;
+  return {.begin = begin, .end = std::min(block.end, begin + keys)};
 }
 
 HWY_INLINE StreamPlace place_after(std::span<const AttentionTask> tasks, StreamPlace at) {
-  if (at.run.end < at.block.end) {
-    at.run = run_from(at.block, at.run.end);
-    return at;
+  std::int64_t begin = at.run.end;
+  if (begin == at.block.end) {
+    at.rows_before += tasks[at.task].rows();
+    ++at.task;
+    if (at.task == tasks.size()) at = {.block = block_from(tasks.front(), at.block.end)};
+    begin = at.block.begin;
   }
-  at.rows_before += tasks[at.task].rows();
-  ++at.task;
-  if (at.task == tasks.size()) at = {.block = block_from(tasks.front(), at.block.end)};
-  at.run = run_from(at.block, at.block.begin);
+  at.run = run_from(tasks[at.task], at.block, begin);
   return at;
 }
 
@@ -483,7 +525,7 @@ HWY_INLINE void attend_in_runs(std::span<const AttentionTask> tasks) {
   }
   const AttentionTile& tile = *tasks.front().tile;
   StreamPlace at{.block = block_from(tasks.front(), tasks.front().keys.begin)};
-  at.run = run_from(at.block, at.block.begin);
+  at.run = run_from(tasks.front(), at.block, at.block.begin);
   while (at.run.begin < at.run.end) {
     const AttentionTask& task = tasks[at.task];
     const KeyRange range = at.run;

@@ -163,9 +163,17 @@ TEST(Attention, MatchesTheReferenceForEveryStrideClassOfHeadDimension) {
       OwnedTile block(random, {.queries = 20, .keys = 40, .key_dim = dim, .value_dim = dim});
       block.tile.first_query = 20;
       expect_attention_matches_the_reference(team, block);
-      OwnedTile stream(random, {.queries = 1, .keys = 40, .key_dim = dim, .value_dim = dim});
-      stream.tile.first_query = 39;
-      expect_attention_matches_the_reference(team, stream);
+      // Groups of rows of every size that are streamed together, and more than one group.
+      for (const std::int64_t heads : {1, 2, 3, 4, 9}) {
+        OwnedTile stream(random, {.queries = 1,
+                                  .keys = 100,
+                                  .heads_per_kv_head = heads,
+                                  .key_dim = dim,
+                                  .value_dim = dim,
+                                  .dtype = random_dtype(random)});
+        stream.tile.first_query = 99;
+        expect_attention_matches_the_reference(team, stream);
+      }
     }
   });
 }

@@ -235,9 +235,19 @@ class Search {
         if (auto status = load.add(from, to, bytes()); !status) return status;
       }
     }
-    consider_passes(CollectiveAlgorithm::one_shot, 1, load,
-                    measured_exchange(topology_, by_node_, bytes()));
+    consider_passes(CollectiveAlgorithm::one_shot, 1, load, measured_pass(1, bytes()));
     return {};
+  }
+
+  // One of the exchanges that the collective consists of, in which every pair sends `each`.
+  [[nodiscard]] std::optional<Seconds> measured_pass(double passes, double each) const {
+    if (shape_.kind == OpKind::gather)
+      return measured_gather(topology_, by_node_, shape_.root, each);
+    if (shape_.kind == OpKind::all_reduce) {
+      if (const auto all = measured_all_reduce(topology_, by_node_, bytes()))
+        return Seconds{all->value / passes};
+    }
+    return measured_exchange(topology_, by_node_, each);
   }
 
   // Of `load` each: as long as measured, or else as the links say.
@@ -393,10 +403,7 @@ class Search {
     }
     // All_reduce is a reduce_scatter and an all_gather.
     const double passes = shape_.kind == OpKind::all_reduce ? 2 : 1;
-    consider_passes(CollectiveAlgorithm::direct, passes, load,
-                    shape_.kind == OpKind::gather
-                        ? measured_gather(topology_, by_node_, shape_.root, each)
-                        : measured_exchange(topology_, by_node_, each));
+    consider_passes(CollectiveAlgorithm::direct, passes, load, measured_pass(passes, each));
     return {};
   }
 

@@ -76,6 +76,27 @@ std::optional<Seconds> measured_exchange(const Topology& topology,
   return slowest.result();
 }
 
+std::optional<Seconds> measured_all_reduce(const Topology& topology,
+                                           std::span<const std::vector<DeviceId>> by_node,
+                                           double bytes) {
+  const ClusterSpec& cluster = topology.cluster();
+  const auto time_on = [&](const MeasuredTransfers* transfers,
+                           std::size_t members) -> std::optional<Seconds> {
+    if (transfers == nullptr) return {};
+    return all_reduce_time(*transfers, members, bytes);
+  };
+  if (by_node.size() == 1) {
+    const auto& members = by_node.front();
+    return time_on(within_node(cluster, members[0], members[1]), members.size());
+  }
+  Slowest slowest;
+  for (const auto& members : by_node) {
+    if (members.size() > 1) return {};
+    slowest.add(time_on(on_cards(cluster, members[0]), by_node.size()));
+  }
+  return slowest.result();
+}
+
 std::optional<Seconds> measured_gather(const Topology& topology,
                                        std::span<const std::vector<DeviceId>> by_node,
                                        DeviceId root, double bytes) {

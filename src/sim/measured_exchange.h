@@ -23,6 +23,10 @@ namespace weir {
 [[nodiscard]] std::optional<Seconds> measured_exchange(
     const Topology& topology, std::span<const std::vector<DeviceId>> by_node, double bytes);
 
+// All-reduces of just such groups, if they were measured: of a node, or of one member on each.
+[[nodiscard]] std::optional<Seconds> measured_all_reduce(
+    const Topology& topology, std::span<const std::vector<DeviceId>> by_node, double bytes);
+
 // Every other member sends the root `bytes` at once. The root gets them as it would get all of it
 // from one member in an exchange: they come together, whereas who gets a message has mostly waited.
 [[nodiscard]] std::optional<Seconds> measured_gather(const Topology& topology,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -34,9 +36,34 @@ std::vector<TransferTime> read_times(ObjectReader& reader, std::string_view key)
   return times;
 }
 
+std::vector<GroupCurve> read_curves(ObjectReader& reader, std::string_view key) {
+  std::vector<GroupCurve> curves;
+  if (!reader.has(key)) return curves;
+  for (ObjectReader& one : reader.objects(key)) {
+    GroupCurve& curve = curves.emplace_back();
+    curve.members = one.integer("members", kMembers);
+    curve.times = read_times(one, "times");
+    if (curve.times.empty()) one.problem("times", "found none, allowed at least one");
+    one.refuse_unknown_keys();
+  }
+  const auto ascend = [](const GroupCurve& a, const GroupCurve& b) {
+    return a.members < b.members;
+  };
+  if (std::ranges::adjacent_find(curves, std::not_fn(ascend)) != curves.end())
+    reader.problem(key, "found members that do not ascend, allowed ascending ones");
+  return curves;
+}
+
 json json_of(const std::vector<TransferTime>& times) {
   json list = json::array();
   for (const TransferTime& time : times) list.push_back({{"bytes", time.bytes}, {"us", time.us}});
+  return list;
+}
+
+json json_of(const std::vector<GroupCurve>& curves) {
+  json list = json::array();
+  for (const GroupCurve& curve : curves)
+    list.push_back({{"members", curve.members}, {"times", json_of(curve.times)}});
   return list;
 }
 
@@ -61,11 +88,19 @@ Seconds exchange_time(const MeasuredTransfers& transfers, std::size_t members, d
   CHECK(members > 1, "an exchange has two members at least");
   const double sent = bytes * static_cast<double>(members - 1);
   if (transfers.exchanges.empty()) return time_at(transfers.messages, sent);
-  auto curve = std::ranges::find_if(transfers.exchanges, [&](const ExchangeCurve& one) {
+  auto curve = std::ranges::find_if(transfers.exchanges, [&](const GroupCurve& one) {
     return std::cmp_greater_equal(one.members, members);
   });
   if (curve == transfers.exchanges.end()) --curve;
   return time_at(curve->times, sent / static_cast<double>(curve->members - 1));
+}
+
+std::optional<Seconds> all_reduce_time(const MeasuredTransfers& transfers, std::size_t members,
+                                       double bytes) {
+  for (const GroupCurve& curve : transfers.all_reduces) {
+    if (std::cmp_equal(curve.members, members)) return time_at(curve.times, bytes);
+  }
+  return {};
 }
 
 Seconds message_time(const MeasuredTransfers& transfers, double bytes) {
@@ -76,25 +111,13 @@ Seconds message_time(const MeasuredTransfers& transfers, double bytes) {
 MeasuredTransfers read_measured_transfers(ObjectReader reader) {
   MeasuredTransfers transfers;
   if (reader.has("messages")) transfers.messages = read_times(reader, "messages");
-  if (reader.has("exchanges")) {
-    for (ObjectReader& one : reader.objects("exchanges")) {
-      ExchangeCurve& curve = transfers.exchanges.emplace_back();
-      curve.members = one.integer("members", kMembers);
-      curve.times = read_times(one, "times");
-      if (curve.times.empty()) one.problem("times", "found none, allowed at least one");
-      one.refuse_unknown_keys();
-    }
-  }
-  const auto ascend = [](const ExchangeCurve& a, const ExchangeCurve& b) {
-    return a.members < b.members;
-  };
+  transfers.exchanges = read_curves(reader, "exchanges");
+  transfers.all_reduces = read_curves(reader, "all_reduces");
   if (transfers.messages.empty() && transfers.exchanges.empty())
     reader.problem("exchanges", "found none, allowed at least one curve without messages");
-  if (std::ranges::adjacent_find(transfers.exchanges, std::not_fn(ascend)) !=
-      transfers.exchanges.end())
-    reader.problem("exchanges", "found members that do not ascend, allowed ascending ones");
   reader.ignore("messages");
   reader.ignore("exchanges");
+  reader.ignore("all_reduces");
   reader.refuse_unknown_keys();
   return transfers;
 }
@@ -102,8 +125,8 @@ MeasuredTransfers read_measured_transfers(ObjectReader reader) {
 json to_json(const MeasuredTransfers& transfers) {
   json object = json::object();
   if (!transfers.messages.empty()) object["messages"] = json_of(transfers.messages);
-  for (const ExchangeCurve& curve : transfers.exchanges)
-    object["exchanges"].push_back({{"members", curve.members}, {"times", json_of(curve.times)}});
+  if (!transfers.exchanges.empty()) object["exchanges"] = json_of(transfers.exchanges);
+  if (!transfers.all_reduces.empty()) object["all_reduces"] = json_of(transfers.all_reduces);
   return object;
 }
 

@@ -1,10 +1,11 @@
 #pragma once
-// What communication takes, as `weir calibrate` has measured it in runs of Weir's own executor: the
-// time of two patterns by the bytes of one message. Every redistribution that the executor does is
-// one of them, or several, so times are looked up where a latency and a rate would have to be
-// assumed. Measured within a node they belong to its fabric, between nodes to their network cards.
+// What communication takes, as `weir calibrate` has measured it in runs of Weir's own executor, by
+// size. Every redistribution that the executor does is one of a few patterns, or several, so times
+// are looked up where a latency and a rate would have to be assumed. Measured within a node they
+// belong to its fabric, between nodes to their network cards.
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
@@ -17,25 +18,28 @@ class ObjectReader;
 
 // From when all who take part are there until, in the mean, those who receive are done.
 struct TransferTime {
-  std::int64_t bytes = 0;  // Of each message.
+  std::int64_t bytes = 0;  // Of each message, or of the buffer that is reduced.
   double us = 0;
 
   bool operator==(const TransferTime&) const = default;
 };
 
-// Every one of `members` sends a message of `bytes` to every other at once. Between nodes each is
-// on a node of its own.
-struct ExchangeCurve {
+// What `members` do at once, between nodes each on a node of its own.
+struct GroupCurve {
   std::int64_t members = 2;
   std::vector<TransferTime> times;  // Bytes ascending.
 
-  bool operator==(const ExchangeCurve&) const = default;
+  bool operator==(const GroupCurve&) const = default;
 };
 
 struct MeasuredTransfers {
-  // One of both may be empty: not measured.
-  std::vector<TransferTime> messages;  // One device to another, nobody else sends. Bytes ascending.
-  std::vector<ExchangeCurve> exchanges;  // Members ascending.
+  // One device to another, nobody else sends; every member to every other. Bytes and members
+  // ascending. One of these two may be empty: not measured.
+  std::vector<TransferTime> messages = {};
+  std::vector<GroupCurve> exchanges = {};
+  // Of so many bytes, in one exchange or in two. Two take longer than twice one: the second begins
+  // when the slowest is done with the first. Members ascending.
+  std::vector<GroupCurve> all_reduces = {};
 
   bool operator==(const MeasuredTransfers&) const = default;
 };
@@ -49,6 +53,9 @@ struct MeasuredTransfers {
 // message of as many, as both directions of a link are apart.
 [[nodiscard]] Seconds exchange_time(const MeasuredTransfers& transfers, std::size_t members,
                                     double bytes);
+// nullopt where an all-reduce of just as many members was not measured.
+[[nodiscard]] std::optional<Seconds> all_reduce_time(const MeasuredTransfers& transfers,
+                                                     std::size_t members, double bytes);
 // Of a message alone; where none was measured, of two members' exchange.
 [[nodiscard]] Seconds message_time(const MeasuredTransfers& transfers, double bytes);
 

@@ -69,6 +69,23 @@ TEST(MeasuredExchange, OfANodeIsItsFabrics) {
   EXPECT_NEAR(us_of(cluster, shape_of(OpKind::gather, 4, 4000)), 3 * 200, 1e-6);
 }
 
+// Those of groups that were measured as they are; of any other, as its exchanges.
+TEST(MeasuredExchange, OfAllReducesIsTheirOwn) {
+  const std::vector<GroupCurve> all_reduces{{.members = 4, .times = {{.bytes = 1000, .us = 7000}}}};
+  ClusterSpec one_node = measured_cluster(1, 6);
+  one_node.node_types[0].fabrics[0].transfers->all_reduces = all_reduces;
+  EXPECT_NEAR(us_of(one_node, shape_of(OpKind::all_reduce, 4, 4000)), 28'000, 1e-6);
+  EXPECT_NEAR(us_of(one_node, shape_of(OpKind::all_reduce, 4, 400'000)), 2'800'000, 1e-6);
+  EXPECT_NEAR(us_of(one_node, shape_of(OpKind::all_reduce, 6, 4000)), 5 * 4 * 200, 1e-6);
+  EXPECT_NEAR(us_of(one_node, shape_of(OpKind::all_gather, 4, 4000)), 3 * 200, 1e-6);
+  for (const std::int64_t nodes : {4, 2}) {
+    ClusterSpec several = measured_cluster(nodes, 4 / nodes);
+    several.node_types[0].nics->transfers->all_reduces = all_reduces;
+    EXPECT_NEAR(us_of(several, shape_of(OpKind::all_reduce, 4, 400'000)),
+                nodes == 4 ? 2'800'000 : 2 * 4 * 100 * 2000, 1e-3);
+  }
+}
+
 TEST(MeasuredExchange, BetweenNodesIsWhatPassesTheirCards) {
   const CollectiveShape shape = shape_of(OpKind::all_gather, 4, 400'000);  // 100 kB to each other.
   // Two on each node: four messages leave it on its card, two on each device's own.

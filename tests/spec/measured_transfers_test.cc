@@ -14,9 +14,10 @@ namespace {
 // Of two and of four members, the latter taking ten times as long.
 MeasuredTransfers example() {
   return {.messages = {{.bytes = 1000, .us = 10}, {.bytes = 100000, .us = 1000}},
-          .exchanges = {
-              {.members = 2, .times = {{.bytes = 1000, .us = 20}}},
-              {.members = 4, .times = {{.bytes = 1000, .us = 100}, {.bytes = 4000, .us = 400}}}}};
+          .exchanges = {{.members = 2, .times = {{.bytes = 1000, .us = 20}}},
+                        {.members = 4,
+                         .times = {{.bytes = 1000, .us = 100}, {.bytes = 4000, .us = 400}}}},
+          .all_reduces = {{.members = 4, .times = {{.bytes = 1000, .us = 500}}}}};
 }
 
 std::string problem_of(const nlohmann::json& document) {
@@ -41,6 +42,11 @@ TEST(MeasuredTransfers, OfOtherNumbersOfMembersSendAsManyBytes) {
   EXPECT_NEAR(exchange_time(example(), 7, 1000).value, 200e-6, 1e-12);
 }
 
+TEST(MeasuredTransfers, OfAllReducesAreThoseOfJustAsManyMembers) {
+  EXPECT_NEAR(all_reduce_time(example(), 4, 2000).value_or(Seconds{}).value, 1000e-6, 1e-12);
+  EXPECT_EQ(all_reduce_time(example(), 3, 2000), std::nullopt);
+}
+
 TEST(MeasuredTransfers, StandForEachOtherWhereOneWasNotMeasured) {
   MeasuredTransfers messages_only = example();
   messages_only.exchanges.clear();
@@ -53,7 +59,7 @@ TEST(MeasuredTransfers, StandForEachOtherWhereOneWasNotMeasured) {
 
 TEST(MeasuredTransfers, AreReadBackAsTheyWereWritten) {
   MeasuredTransfers written = example();
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < 4; ++round) {
     const nlohmann::json document = to_json(written);
     std::vector<std::string> problems;
     EXPECT_EQ(read_measured_transfers(ObjectReader(document, "transfers", problems)), written);
@@ -61,6 +67,7 @@ TEST(MeasuredTransfers, AreReadBackAsTheyWereWritten) {
     written = example();
     if (round == 0) written.messages.clear();
     if (round == 1) written.exchanges.clear();
+    if (round == 2) written.all_reduces.clear();
   }
 }
 
@@ -86,6 +93,10 @@ TEST(MeasuredTransfers, NameTheFieldThatIsWrong) {
   EXPECT_EQ(problem_of(document), "transfers.exchanges[0].times: found none, allowed at least one");
   EXPECT_EQ(problem_of(nlohmann::json::object()),
             "transfers.exchanges: found none, allowed at least one curve without messages");
+  document = to_json(example());
+  document["all_reduces"][0]["times"][0].erase("us");
+  EXPECT_NE(problem_of(document).find("transfers.all_reduces[0].times[0].us: missing"),
+            std::string::npos);
   document = to_json(example());
   document["message"] = document["messages"];
   EXPECT_NE(problem_of(document).find("transfers.message: "), std::string::npos);

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "plan/transfers.h"
 #include "sim/calibration.h"
+#include "sim/measured_exchange.h"
 
 namespace weir {
 namespace {
@@ -60,6 +61,20 @@ class Load {
   std::map<LinkId, double> bytes_;
   double latency_ = 0;
 };
+
+// A measured time as latency and transfer. Of its links it uses what they can carry meanwhile, so
+// that alone it is not held up.
+struct MeasuredCost {
+  double latency = 0;
+  double transfer = 0;
+  double wire_bytes = 1;  // As CommSteps.
+};
+MeasuredCost split(Seconds measured, double latency, double seconds_of_links) {
+  MeasuredCost cost{.latency = std::min(latency, measured.value)};
+  cost.transfer = measured.value - cost.latency;
+  cost.wire_bytes = std::min(1.0, cost.transfer / seconds_of_links);
+  return cost;
+}
 
 double log2_steps(std::size_t count) {
   return count <= 1 ? 0 : static_cast<double>(std::bit_width(count - 1));
@@ -220,8 +235,31 @@ class Search {
         if (auto status = load.add(from, to, bytes()); !status) return status;
       }
     }
-    consider(CollectiveAlgorithm::one_shot, load.latency(), load.seconds(), load.uses(), {});
+    consider_passes(CollectiveAlgorithm::one_shot, 1, load, measured_pass(1, bytes()));
     return {};
+  }
+
+  // One of the exchanges that the collective consists of, in which every pair sends `each`.
+  [[nodiscard]] std::optional<Seconds> measured_pass(double passes, double each) const {
+    if (shape_.kind == OpKind::gather)
+      return measured_gather(topology_, by_node_, shape_.root, each);
+    if (shape_.kind == OpKind::all_reduce) {
+      if (const auto all = measured_all_reduce(topology_, by_node_, bytes()))
+        return Seconds{all->value / passes};
+    }
+    return measured_exchange(topology_, by_node_, each);
+  }
+
+  // Of `load` each: as long as measured, or else as the links say.
+  void consider_passes(CollectiveAlgorithm algorithm, double passes, const Load& load,
+                       std::optional<Seconds> measured) {
+    MeasuredCost each{.latency = step(load.latency()), .transfer = load.seconds()};
+    if (measured) each = split(*measured, load.latency(), load.seconds());
+    std::vector<LinkUse> uses;
+    if (each.transfer > 0) uses = load.uses();
+    for (LinkUse& use : uses) use.bytes *= passes * each.wire_bytes;
+    consider(algorithm, launch() + passes * each.latency, passes * each.transfer, std::move(uses),
+             {.launch = {launch()}, .wire_bytes = each.wire_bytes});
   }
 
   Status consider_network() {
@@ -365,10 +403,7 @@ class Search {
     }
     // All_reduce is a reduce_scatter and an all_gather.
     const double passes = shape_.kind == OpKind::all_reduce ? 2 : 1;
-    std::vector<LinkUse> uses = load.uses();
-    for (LinkUse& use : uses) use.bytes *= passes;
-    consider(CollectiveAlgorithm::direct, launch() + passes * step(load.latency()),
-             passes * load.seconds(), std::move(uses), {.launch = {launch()}});
+    consider_passes(CollectiveAlgorithm::direct, passes, load, measured_pass(passes, each));
     return {};
   }
 
@@ -460,6 +495,14 @@ Result<CommCost> message_cost(const Topology& topology, DeviceId from, DeviceId 
   }
   const double amount = static_cast<double>(bytes);
   cost.transfer = {amount / rate};
+  if (const auto measured = measured_message(topology, from, to, amount)) {
+    const MeasuredCost parts = split(*measured, route->latency.value, amount / rate);
+    cost.latency = {parts.latency};
+    cost.transfer = {parts.transfer};
+    if (parts.transfer <= 0) cost.uses.clear();
+    for (LinkUse& use : cost.uses) use.bytes *= parts.wire_bytes;
+    return cost;
+  }
   const DeviceType& type = topology.cluster().type_of(from);
   if (type.kind != DeviceKind::gpu) return cost;
   const CollectiveConstants& c = calibration_for(type).collective;

@@ -16,7 +16,8 @@
 //   one_shot,       kernels that read peers' memory; (n-1) S, or 2(n-1)/n S in two steps, with the
 //   two_shot        least launch. Within one NVLink domain, up to kCustomAllReduceLimit.
 //
-// CPU devices with measured kernels exchange as Weir's executor does: one_shot or direct.
+// CPU devices with measured kernels exchange as Weir's executor does: one_shot or direct, in the
+// time that was measured between them (sim/measured_exchange.h).
 //
 // Within an NVLink domain, rings come in NCCL's three protocols, each with its own latency and
 // efficiency (sim/calibration.h); NCCL's rings of fewer than 8 GPUs leave the packed protocol above

@@ -20,6 +20,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "spec/measured_kernels.h"
+#include "spec/measured_transfers.h"
 
 namespace weir {
 
@@ -76,6 +77,7 @@ struct Fabric {
   std::optional<BytesPerSecond> shared_bandwidth = {};
   // Only consecutive devices in groups of this size are joined (bridged pairs: 2). nullopt: all.
   std::optional<std::int64_t> group_size = {};
+  std::optional<MeasuredTransfers> transfers = {};  // Between CPU devices.
   Sources sources = {};
 
   bool operator==(const Fabric&) const = default;
@@ -86,8 +88,9 @@ enum class NicOwner { device, node };
 struct Nics {
   NicOwner owner = NicOwner::device;
   std::int64_t count = 1;
-  std::optional<BytesPerSecond> bandwidth = {};  // Of one card, per direction.
-  std::optional<Seconds> latency = {};           // One way between two nodes on one switch.
+  std::optional<BytesPerSecond> bandwidth = {};     // Of one card, per direction.
+  std::optional<Seconds> latency = {};              // One way between two nodes on one switch.
+  std::optional<MeasuredTransfers> transfers = {};  // Between CPU devices of different nodes.
   Sources sources = {};
 
   bool operator==(const Nics&) const = default;

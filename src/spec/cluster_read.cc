@@ -168,6 +168,11 @@ DeviceGroup read_device_group(ObjectReader& reader, const std::vector<DeviceType
   return group;
 }
 
+std::optional<MeasuredTransfers> read_transfers(ObjectReader& parent) {
+  if (!parent.has("transfers")) return {};
+  return read_measured_transfers(parent.object("transfers"));
+}
+
 Fabric read_fabric(ObjectReader& reader) {
   constexpr std::array<std::string_view, 4> kKinds{"nvlink", "nvswitch", "pcie", "shared_memory"};
   constexpr std::array kKindOf{FabricKind::nvlink, FabricKind::nvswitch, FabricKind::pcie,
@@ -177,6 +182,7 @@ Fabric read_fabric(ObjectReader& reader) {
   fabric.latency = read_latency(reader, "latency_us");
   fabric.shared_bandwidth = read_bandwidth(reader, "shared_gb_per_s");
   fabric.group_size = reader.optional_integer("group_size", {.min = 2, .max = kMaxDevices});
+  fabric.transfers = read_transfers(reader);
   fabric.sources = read_sources(reader);
   reader.refuse_unknown_keys();
   return fabric;
@@ -188,6 +194,7 @@ Nics read_nics(ObjectReader reader) {
   nics.count = reader.optional_integer("count", {.min = 1, .max = 1024}).value_or(nics.count);
   nics.bandwidth = read_bandwidth(reader, "gb_per_s");
   nics.latency = read_latency(reader, "latency_us");
+  nics.transfers = read_transfers(reader);
   nics.sources = read_sources(reader);
   reader.refuse_unknown_keys();
   return nics;
@@ -205,6 +212,16 @@ Host read_host(ObjectReader reader) {
             .sources = read_sources(reader)};
   reader.refuse_unknown_keys();
   return host;
+}
+
+// They are times of Weir's own executor, which runs on CPU devices.
+void refuse_transfers(ObjectReader& reader, const NodeType& node) {
+  constexpr std::string_view kProblem = "found beside GPUs, allowed between CPU devices only";
+  for (std::size_t i = 0; i < node.fabrics.size(); ++i) {
+    if (node.fabrics[i].transfers)
+      reader.problem(fmt::format("fabrics[{}].transfers", i), std::string(kProblem));
+  }
+  if (node.nics && node.nics->transfers) reader.problem("nics.transfers", std::string(kProblem));
 }
 
 NodeType read_node_type(ObjectReader& reader, const std::vector<DeviceType>& types) {
@@ -225,6 +242,10 @@ NodeType read_node_type(ObjectReader& reader, const std::vector<DeviceType>& typ
   }
   if (reader.has("nics")) node.nics = read_nics(reader.object("nics"));
   if (reader.has("host")) node.host = read_host(reader.object("host"));
+  const bool is_cpu = std::ranges::all_of(node.devices, [&](const DeviceGroup& group) {
+    return group.type < types.size() && types[group.type].kind == DeviceKind::cpu;
+  });
+  if (!is_cpu) refuse_transfers(reader, node);
   reader.ignore("fabrics");
   reader.ignore("nics");
   reader.ignore("host");

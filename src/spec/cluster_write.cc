@@ -103,6 +103,7 @@ json json_of(const Fabric& fabric) {
   put(object, "latency_us", fabric.latency);
   put(object, "shared_gb_per_s", fabric.shared_bandwidth);
   put(object, "group_size", fabric.group_size);
+  if (fabric.transfers) object["transfers"] = to_json(*fabric.transfers);
   put(object, fabric.sources);
   return object;
 }
@@ -111,6 +112,7 @@ json json_of(const Nics& nics) {
   json object{{"per", to_string(nics.owner)}, {"count", nics.count}};
   put(object, "gb_per_s", nics.bandwidth);
   put(object, "latency_us", nics.latency);
+  if (nics.transfers) object["transfers"] = to_json(*nics.transfers);
   put(object, nics.sources);
   return object;
 }

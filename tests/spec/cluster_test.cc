@@ -35,8 +35,11 @@ json mixed() {
                 "step_latency_us": 60, "short_step_latency_us": 2, "short_step_us": 1000}},
       {"name": "cpus", "devices": [{"type": "cores", "count": 2, "cpus": [[0, 1], [2, 3]],
                                     "numa_nodes": [0, 1]}],
-       "fabrics": [{"kind": "shared_memory"}],
-       "nics": {"per": "device"}}
+       "fabrics": [{"kind": "shared_memory",
+                    "transfers": {"messages": [{"bytes": 2048, "us": 1.3}]}}],
+       "nics": {"per": "device",
+                "transfers": {"exchanges": [{"members": 2,
+                                             "times": [{"bytes": 2048, "us": 70}]}]}}}
     ],
     "network": {"oversubscription": 2.5, "nodes_per_leaf": 2, "core_latency_us": 0.6}
   })");
@@ -79,6 +82,29 @@ TEST(ClusterFromJson, ReadsEveryFigureInItsUnit) {
   EXPECT_DOUBLE_EQ(gpus.host.device_bandwidth->value, 31.5e9);
   EXPECT_EQ(cluster->network.oversubscription, 2.5);
   EXPECT_EQ(cluster->network.nodes_per_leaf, 2);
+}
+
+TEST(ClusterFromJson, ReadsWhatTransfersWereMeasuredToTake) {
+  const auto cluster = cluster_from_json(mixed());
+  ASSERT_TRUE(cluster) << cluster.error().message;
+  const NodeType& cpus = cluster->node_types.at(1);
+  EXPECT_EQ(cpus.fabrics.at(0).transfers,
+            (MeasuredTransfers{.messages = {{.bytes = 2048, .us = 1.3}}, .exchanges = {}}));
+  EXPECT_EQ(cpus.nics->transfers->exchanges.at(0).times.at(0).us, 70);
+  EXPECT_EQ(cluster->node_types.at(0).nics->transfers, std::nullopt);
+}
+
+// They are times of an executor that GPUs do not run.
+TEST(ClusterFromJson, RefusesMeasuredTransfersBetweenGpus) {
+  json document = mixed();
+  const json transfers = document["node_types"][1]["nics"]["transfers"];
+  document["node_types"][0]["fabrics"][1]["transfers"] = transfers;
+  document["node_types"][0]["nics"]["transfers"] = transfers;
+  EXPECT_EQ(error_of(document),
+            "cluster.node_types[0].fabrics[1].transfers: found beside GPUs, allowed between CPU "
+            "devices only; "
+            "cluster.node_types[0].nics.transfers: found beside GPUs, allowed between CPU devices "
+            "only");
 }
 
 TEST(ClusterFromJson, ListsNodesAndDevicesInTheOrderWritten) {
@@ -160,6 +186,10 @@ TEST(ClusterFromJson, ListsEveryProblemAtOnce) {
       "cluster.node_types[1].devices[0].cpus[1]: found an array of 1, allowed a non-empty array of "
       "integers in 0..1048576; "
       "cluster.node_types[1].devices[0].cpus: found for a GPU, allowed for devices of kind cpu; "
+      "cluster.node_types[1].fabrics[0].transfers: found beside GPUs, allowed between CPU "
+      "devices only; "
+      "cluster.node_types[1].nics.transfers: found beside GPUs, allowed between CPU devices "
+      "only; "
       "cluster.network.oversubscription: found 0.5, allowed a number in 1..10000; "
       "cluster.node_types: found two of the name \"gpus\", allowed different names; "
       "cluster.colour: unknown key");

@@ -59,13 +59,13 @@ class CalibrateCommand final : public Command {
         .devices = devices_,
         .least_seconds = least_seconds_,
         .progress = [&](std::string_view next) { line.show(next); }};
-    auto calibrated = ranks == nullptr ? calibrate_here(options) : calibrate_all(*ranks, options);
+    auto calibrated = ranks == nullptr ? calibrate(options) : calibrate_all(*ranks, options);
     line.clear();
     if (!calibrated) return tl::unexpected(calibrated.error());
-    if (auto written = write_cluster_file(out_, calibrated->cluster); !written)
+    if (auto written = write_cluster_file(out_, *calibrated); !written)
       return tl::unexpected(written.error());
     if (json_) {
-      print_json(cluster_to_json(calibrated->cluster));
+      print_json(cluster_to_json(*calibrated));
     } else {
       print_summary(*calibrated);
     }
@@ -92,13 +92,7 @@ class CalibrateCommand final : public Command {
     return nlohmann::json{{"least_seconds", least_seconds_}};
   }
 
-  static Result<RankCalibration> calibrate_here(const CalibrationOptions& options) {
-    auto cluster = calibrate(options);
-    if (!cluster) return tl::unexpected(cluster.error());
-    return RankCalibration{.cluster = *std::move(cluster), .all_reduces = {}};
-  }
-
-  Result<RankCalibration> calibrate_all(Ranks& ranks, const CalibrationOptions& options) const {
+  Result<ClusterSpec> calibrate_all(Ranks& ranks, const CalibrationOptions& options) const {
     RankLeader leader(ranks);
     if (auto all = leader.gather(identity(), devices_.cores_per_device); !all)
       return tl::unexpected(all.error());
@@ -108,14 +102,16 @@ class CalibrateCommand final : public Command {
     return calibrated;
   }
 
-  void print_summary(const RankCalibration& calibrated) const {
-    const ClusterSpec& cluster = calibrated.cluster;
+  void print_summary(const ClusterSpec& cluster) const {
     for (const NodeType& node : cluster.node_types) {
       if (cluster.node_types.size() > 1) print(fmt::format("{}\n", printable(node.name)));
       print_node(cluster, node);
       print("\n");
+      for (const Fabric& fabric : node.fabrics) {
+        if (fabric.transfers) print_transfers(*fabric.transfers, "devices");
+      }
+      if (node.nics && node.nics->transfers) print_transfers(*node.nics->transfers, "hosts");
     }
-    if (!calibrated.all_reduces.empty()) print_all_reduces(calibrated);
     print(fmt::format("written to {}\n", printable(out_)));
   }
 
@@ -147,17 +143,24 @@ class CalibrateCommand final : public Command {
     print(render(table));
   }
 
-  static void print_all_reduces(const RankCalibration& calibrated) {
-    Table table{
-        .columns = {{fmt::format("all_reduce over {} ranks", calibrated.cluster.devices.size())},
-                    {"measured"},
-                    {"predicted"}},
-        .rows = {}};
-    for (const AllReduceCheck& check : calibrated.all_reduces) {
-      table.rows.push_back({.cells = {format_bytes(static_cast<double>(check.bytes)),
-                                      format_duration(Seconds{check.measured}),
-                                      format_duration(Seconds{check.predicted})}});
-    }
+  static void print_transfers(const MeasuredTransfers& transfers, std::string_view between) {
+    Table table{.columns = {{"measured", Align::left}, {"bytes"}, {"take"}, {"rate"}}, .rows = {}};
+    const auto add = [&](const std::string& what, std::int64_t receives,
+                         const std::vector<TransferTime>& times) {
+      for (const TransferTime& time : times) {
+        const double seconds = time.us * 1e-6;
+        const auto bytes = static_cast<double>(time.bytes);
+        table.rows.push_back(
+            {.cells = {what, format_bytes(bytes), format_duration(Seconds{seconds}),
+                       format_quantity(static_cast<double>(receives) * bytes / seconds, "B/s")}});
+      }
+    };
+    add(fmt::format("a message between {}", between), 1, transfers.messages);
+    for (const GroupCurve& curve : transfers.exchanges)
+      add(fmt::format("each of {} {} to each", curve.members, between), curve.members - 1,
+          curve.times);
+    for (const GroupCurve& curve : transfers.all_reduces)
+      add(fmt::format("an all_reduce of {} {}", curve.members, between), 1, curve.times);
     print(render(table) + "\n");
   }
 

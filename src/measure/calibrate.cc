@@ -9,6 +9,7 @@
 #include "measure/ceilings.h"
 #include "measure/executor_costs.h"
 #include "measure/kernel_costs.h"
+#include "measure/transfer_times.h"
 
 namespace weir {
 namespace {
@@ -54,6 +55,14 @@ void measure_kernels_in_one_state(const std::vector<std::vector<int>>& cores,
 
 }  // namespace
 
+void put_transfers(const MeasuredTransfers& transfers, Fabric& fabric) {
+  const LinkCosts link = fit_link(transfers);
+  fabric.latency = Seconds{rounded(link.latency.value)};
+  fabric.bandwidth = BytesPerSecond{rounded(link.bandwidth.value)};
+  fabric.transfers = transfers;
+  fabric.sources = {{"latency_us", kMeasured}, {"gb_per_s", kMeasured}, {"transfers", kMeasured}};
+}
+
 double rounded(double value) {
   if (value <= 0) return 0;
   const double unit = std::pow(10.0, std::floor(std::log10(value)) - 2);
@@ -78,7 +87,7 @@ Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
   std::vector<ExecDevice> devices;
   for (std::size_t i = 0; i < cores.size(); ++i)
     devices.push_back({.name = cluster.devices[i].name, .cores = cores[i]});
-  const auto costs = measure_executor(devices);
+  const auto costs = measure_executor(devices, transfer_rounds(options.least_seconds));
   if (!costs) return tl::unexpected(costs.error());
   type.launch_latency = Seconds{rounded(costs->task.value)};
   type.sources["launch_latency_us"] = kMeasured;
@@ -88,12 +97,7 @@ Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
   node.host.sources["short_step_latency_us"] = kMeasured;
   node.host.short_step = Seconds{std::chrono::duration<double>(Executor::kSpinTime).count()};
   node.host.sources["short_step_us"] = kMeasured;
-  if (costs->link) {
-    Fabric& fabric = node.fabrics.front();
-    fabric.latency = Seconds{rounded(costs->link->latency.value)};
-    fabric.bandwidth = BytesPerSecond{rounded(costs->link->bandwidth.value)};
-    fabric.sources = {{"latency_us", kMeasured}, {"gb_per_s", kMeasured}};
-  }
+  if (costs->transfers) put_transfers(*costs->transfers, node.fabrics.front());
   list_devices(cluster);
   return {};
 }

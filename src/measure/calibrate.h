@@ -29,6 +29,9 @@ struct CalibrationOptions {
 inline constexpr const char* kMeasured = "weir calibrate, on this machine";
 [[nodiscard]] double rounded(double value);
 
+// What was measured between a node's devices, and the latency and rate that it comes to.
+void put_transfers(const MeasuredTransfers& transfers, Fabric& fabric);
+
 // The devices of a cluster of one node of CPU devices as groups of cores.
 [[nodiscard]] std::vector<std::vector<int>> cores_of(const ClusterSpec& cluster);
 

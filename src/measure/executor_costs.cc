@@ -1,19 +1,21 @@
 #include "measure/executor_costs.h"
 
-#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <set>
+#include <utility>
 
+#include "base/check.h"
 #include "measure/device_teams.h"
 #include "measure/thin_run.h"
+#include "measure/transfer_times.h"
 
 namespace weir {
 namespace {
 
 constexpr double kNanosecond = 1e-9;
+constexpr double kMicrosecond = 1e-6;
 
 // Beside its tasks: what a step takes from one token to the next.
 double median_rest(const Timeline& timeline) {
@@ -65,105 +67,61 @@ Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& cos
   return {};
 }
 
-bool have_cores_of_their_own(const std::vector<ExecDevice>& devices) {
+// Whether the first `count` do.
+bool have_cores_of_their_own(const std::vector<ExecDevice>& devices, std::size_t count) {
   std::set<int> cores;
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < 2; ++i) {
+  std::size_t claimed = 0;
+  for (std::size_t i = 0; i < count; ++i) {
     cores.insert(devices[i].cores.begin(), devices[i].cores.end());
-    count += devices[i].cores.size();
+    claimed += devices[i].cores.size();
   }
-  return cores.size() == count;
+  return cores.size() == claimed;
 }
 
-// Median durations of the all-reduces of prompts of several lengths, by bytes.
-Result<std::map<std::int64_t, double>> all_reduce_times(const std::vector<ExecDevice>& devices) {
-  constexpr std::int64_t kHidden = 512;
-  constexpr int kRepetitions = 5;
-  const auto bench =
-      ThinRun::make(thin_model({.hidden_size = kHidden, .num_layers = 4}), {{"tp", "2"}}, devices);
-  if (!bench) return tl::unexpected(bench.error());
-  std::map<std::int64_t, double> times;
-  for (std::int64_t tokens = 1; tokens <= 4096; tokens *= 4) {
-    std::vector<double> durations;
-    for (int repetition = 0; repetition < kRepetitions; ++repetition) {
-      const auto timeline = (*bench)->run(tokens, 1);
-      if (!timeline) return tl::unexpected(timeline.error());
-      for (const TaskRecord& task : timeline->tasks) {
-        if (task.kind == OpKind::all_reduce)
-          durations.push_back(static_cast<double>(task.end.ns - task.ready.ns) * kNanosecond);
-      }
-    }
-    times[tokens * kHidden * static_cast<std::int64_t>(sizeof(float))] =
-        median(std::move(durations));
+Result<MeasuredTransfers> measure_transfers(const std::vector<ExecDevice>& devices, int rounds) {
+  // 4 MB: beyond the cores' own caches.
+  constexpr std::int64_t kMostTokens = 2048;
+  const auto first = [&](std::size_t count) {
+    const auto end = devices.begin() + static_cast<std::ptrdiff_t>(count);
+    return TransferRuns{
+        .devices = {devices.begin(), end}, .rounds = rounds, .most_tokens = kMostTokens};
+  };
+  auto pipeline = measure_pipeline(first(2));
+  if (!pipeline) return tl::unexpected(pipeline.error());
+  MeasuredTransfers transfers{.messages = std::move(pipeline->handovers[0])};
+  std::vector<std::size_t> counts{2};
+  if (devices.size() > 2 && have_cores_of_their_own(devices, devices.size()))
+    counts.push_back(devices.size());
+  for (const std::size_t count : counts) {
+    auto group = measure_group(first(count));
+    if (!group) return tl::unexpected(group.error());
+    transfers.exchanges.push_back(std::move(group->exchange));
+    transfers.all_reduces.push_back(std::move(group->all_reduce));
   }
-  return times;
+  return transfers;
 }
-
-// Logarithms, at first of the widest range that links have: the best place among some is looked for
-// again and again, each time more closely.
-constexpr int kPlaces = 24;
-struct SearchRange {
-  double low = 0;
-  double high = 0;
-
-  [[nodiscard]] double at(int i) const { return low + (high - low) * i / kPlaces; }
-  void close_in(double on) {
-    const double reach = (high - low) / kPlaces * 2;
-    *this = {.low = on - reach, .high = on + reach};
-  }
-};
 
 }  // namespace
 
-LinkCosts fit_link(const std::map<std::int64_t, double>& times) {
-  const double latency = times.begin()->second;
+LinkCosts fit_link(const MeasuredTransfers& transfers) {
+  CHECK(!transfers.messages.empty() || !transfers.exchanges.empty(), "something was measured");
+  const std::vector<TransferTime>& times =
+      transfers.messages.empty() ? transfers.exchanges.front().times : transfers.messages;
+  const double latency = times.front().us;
   // The mean of the rates of large messages, in proportion: none is off by more than another.
   double log_rate = 0;
   int count = 0;
-  for (const auto& [bytes, time] : times) {
-    if (time < 2 * latency) continue;
-    log_rate += std::log(static_cast<double>(bytes) / (time - latency));
+  for (const TransferTime& time : times) {
+    if (time.us < 2 * latency) continue;
+    log_rate += std::log(static_cast<double>(time.bytes) / (time.us - latency));
     ++count;
   }
   // On a machine so busy that messages take as long whatever their size, the largest tells what
   // there is to tell.
-  const auto& [bytes, time] = *times.rbegin();
+  const TransferTime& last = times.back();
   const double rate =
-      count > 0 ? std::exp(log_rate / count) : static_cast<double>(bytes) / std::max(time, 1e-9);
-  return {.latency = {latency}, .bandwidth = {rate}};
-}
-
-LinkCosts fit_link(std::span<const LinkObservation> observations) {
-  SearchRange latency{.low = std::log(1e-8), .high = std::log(1.0)};
-  SearchRange rate{.low = std::log(1e4), .high = std::log(1e13)};
-  const auto error_of = [&](double log_latency, double log_rate) {
-    double sum = 0;
-    for (const LinkObservation& one : observations) {
-      const double predicted =
-          one.messages * std::exp(log_latency) + one.bytes / std::exp(log_rate);
-      sum += std::abs(std::log(predicted / one.seconds));
-    }
-    return sum;
-  };
-  constexpr int kRounds = 8;
-  for (int round = 0; round < kRounds; ++round) {
-    double least = std::numeric_limits<double>::infinity();
-    double best_latency = 0;
-    double best_rate = 0;
-    for (int i = 0; i <= kPlaces; ++i) {
-      for (int j = 0; j <= kPlaces; ++j) {
-        const double error = error_of(latency.at(i), rate.at(j));
-        if (error >= least) continue;
-        least = error;
-        best_latency = latency.at(i);
-        best_rate = rate.at(j);
-      }
-    }
-    latency.close_in(best_latency);
-    rate.close_in(best_rate);
-  }
-  return {.latency = {std::exp((latency.low + latency.high) / 2)},
-          .bandwidth = {std::exp((rate.low + rate.high) / 2)}};
+      count > 0 ? std::exp(log_rate / count) : static_cast<double>(last.bytes) / last.us;
+  return {.latency = {latency * kMicrosecond}, .bandwidth = {rate / kMicrosecond}};
 }
 
 double between_steps(const Timeline& timeline) {
@@ -187,14 +145,15 @@ double between_steps(const Timeline& timeline) {
   return std::max(0.0, median(std::move(rests)));
 }
 
-Result<ExecutorCosts> measure_executor(const std::vector<ExecDevice>& devices) {
+Result<ExecutorCosts> measure_executor(const std::vector<ExecDevice>& devices, int rounds) {
   ExecutorCosts costs;
   if (auto measured = measure_single(devices, costs); !measured)
     return tl::unexpected(measured.error());
-  if (devices.size() < 2 || !have_cores_of_their_own(devices)) return costs;
-  const auto times = all_reduce_times(devices);
-  if (!times) return tl::unexpected(times.error());
-  costs.link = fit_link(*times);
+  if (devices.size() < 2 || !have_cores_of_their_own(devices, 2)) return costs;
+  auto transfers = measure_transfers(devices, rounds);
+  if (!transfers) return tl::unexpected(transfers.error());
+  costs.link = fit_link({.exchanges = transfers->exchanges});
+  costs.transfers = *std::move(transfers);
   return costs;
 }
 

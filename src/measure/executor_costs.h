@@ -2,15 +2,13 @@
 // What running a plan costs beside its kernels, measured on real runs of small models: starting a
 // task, going on to the next step, handing data to another device.
 
-#include <cstdint>
-#include <map>
 #include <optional>
-#include <span>
 
 #include "base/result.h"
 #include "base/units.h"
 #include "exec/executor.h"
 #include "result/timeline.h"
+#include "spec/measured_transfers.h"
 
 namespace weir {
 
@@ -20,21 +18,12 @@ struct LinkCosts {
   BytesPerSecond bandwidth;
 };
 
-// From times in seconds by bytes: the least for the latency, the rates of large ones.
-[[nodiscard]] LinkCosts fit_link(const std::map<std::int64_t, double>& times);
+// Of messages, or else of the exchanges of fewest members: the smallest's time for the latency, the
+// rates of large ones.
+[[nodiscard]] LinkCosts fit_link(const MeasuredTransfers& transfers);
 
 // What lies between the tasks of two decode steps of the run's one request: the median, in seconds.
 [[nodiscard]] double between_steps(const Timeline& timeline);
-
-// What is known to have taken `seconds`: so many messages one after the other, and so many bytes.
-struct LinkObservation {
-  double messages = 1;
-  double bytes = 0;
-  double seconds = 0;
-};
-// The costs that come nearest to all observations: the sum of the errors, in proportion, is least,
-// so a few that were disturbed do not count. There must be one, and no time may be 0.
-[[nodiscard]] LinkCosts fit_link(std::span<const LinkObservation> observations);
 
 struct ExecutorCosts {
   Seconds task;  // From the end of a task to the end of the next that has next to nothing to do.
@@ -43,9 +32,12 @@ struct ExecutorCosts {
   Seconds step;
   Seconds short_step;
   // Without a second device, or where two share a core, there is nothing to measure.
-  std::optional<LinkCosts> link;
+  std::optional<MeasuredTransfers> transfers;
+  std::optional<LinkCosts> link;  // What exchanges of two come to.
 };
 
-[[nodiscard]] Result<ExecutorCosts> measure_executor(const std::vector<ExecDevice>& devices);
+// `rounds`: of what passes between devices (transfer_times.h).
+[[nodiscard]] Result<ExecutorCosts> measure_executor(const std::vector<ExecDevice>& devices,
+                                                     int rounds = 1);
 
 }  // namespace weir

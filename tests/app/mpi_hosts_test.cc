@@ -89,6 +89,7 @@ TEST_F(MpiHosts, AreMeasuredIntoAFileThatPredictsThem) {
   ASSERT_EQ(written.at("node_types").size(), 3U);
   for (const json& node : written.at("node_types")) {
     EXPECT_GT(node.at("nics").at("gb_per_s"), 0.0);
+    EXPECT_EQ(node.at("nics").at("transfers").at("exchanges").at(0).at("members"), 3);
   }
   const json bench = parse_json(result.out, "stdout").value();
   // How near they come is for a quiet machine: docs/running.md.

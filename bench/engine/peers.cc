@@ -121,7 +121,7 @@ Result<std::string> compare_with_llama(const std::string& program, const Section
                                                     .longest_repeated = 2048},
                                           LlamaCase{.title = std::string(kNotesTitle),
                                                     .spec = notes_model(),
-                                                    .lengths = {0, 512, 2048, 8192},
+                                                    .lengths = {0, 512, 2048},
                                                     .longest_repeated = 512}};
   std::string text;
   for (const LlamaCase& one : cases) {

@@ -151,11 +151,8 @@ class BenchCommand final : public Command {
     if (ranks == nullptr) {
       const auto cluster = load_cluster(*cluster_file);
       if (!cluster) return tl::unexpected(cluster.error());
-      std::vector<int> all;
-      for (const std::vector<int>& cores : cores_of(*cluster))
-        all.insert(all.end(), cores.begin(), cores.end());
-      memory.emplace(all);
-      options_.memory_now = [&] { return memory->bytes_per_s(); };
+      memory.emplace(cores_of(*cluster));
+      options_.memory_now = [&] { return memory->rates(); };
     }
 
     std::vector<StrategyResult> results;
@@ -401,8 +398,11 @@ class BenchCommand final : public Command {
                           {"measured", times_to_json(point.measured)},
                           {"predicted", times_to_json(point.predicted)},
                           {"error", point.error()},
-                          {"other_memory_bytes_per_s", nullptr}});
-        if (point.other_memory) points.back()["other_memory_bytes_per_s"] = *point.other_memory;
+                          {"other_memory", nullptr}});
+        if (point.other_memory) {
+          points.back()["other_memory"] = {{"alone_bytes_per_s", point.other_memory->alone},
+                                           {"together_bytes_per_s", point.other_memory->together}};
+        }
       }
     }
     const Errors errors = step_errors(results, true);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <thread>
 
 #include <fmt/format.h>
@@ -21,35 +22,36 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
   std::thread([&] {
     team.pin_caller();
     type.vector_flops.f32 = FlopsPerSecond{rounded(fma_flops_per_s(team))};
-    type.memory_bandwidth = BytesPerSecond{rounded(read_bytes_per_s(team))};
     const auto rate_of = [&](Bytes cache) {
       return BytesPerSecond{rounded(read_bytes_per_s(team, cache.value / 2))};
     };
     if (type.l2) type.l2_bandwidth = rate_of(*type.l2);
     if (type.l3) type.l3_bandwidth = rate_of(*type.l3);
   }).join();
-  for (const char* key : {"vector_tflops", "memory_gb_per_s"}) type.sources[key] = kMeasured;
+  type.sources["vector_tflops"] = kMeasured;
   if (type.l2) type.sources["l2_gb_per_s"] = kMeasured;
   if (type.l3) type.sources["l3_gb_per_s"] = kMeasured;
 }
 
-// Kernels, and how fast all devices together read memory meanwhile.
+// Kernels, and how fast memory was read meanwhile.
 void measure_kernels_in_one_state(const std::vector<std::vector<int>>& cores,
                                   const CalibrationOptions& options, DeviceType& type, Host& host) {
-  std::vector<int> all;
-  for (const std::vector<int>& device : cores) all.insert(all.end(), device.begin(), device.end());
-  MemoryWatch memory(all);
-  double first = 0;
+  MemoryWatch memory(cores);
+  std::optional<MemoryRates> first;
   const auto memory_now = [&] {
-    const double now = memory.bytes_per_s();
-    if (first == 0) first = now;
+    const MemoryRates now = memory.rates();
+    if (!first) first = now;
     return now;
   };
-  type.kernels = measure_kernels(cores, type, options.least_seconds, options.progress,
-                                 options.least_seconds > 0 ? std::function<double()>(memory_now)
-                                                           : nullptr);  // Quick is rough.
+  type.kernels =
+      measure_kernels(cores, type, options.least_seconds, options.progress,
+                      options.least_seconds > 0 ? std::function<MemoryRates()>(memory_now)
+                                                : nullptr);  // Quick is rough.
   type.sources["kernels"] = kMeasured;
-  host.memory_bandwidth = BytesPerSecond{rounded(first > 0 ? first : memory.bytes_per_s())};
+  if (!first) first = memory.rates();
+  type.memory_bandwidth = BytesPerSecond{rounded(first->alone)};
+  type.sources["memory_gb_per_s"] = kMeasured;
+  host.memory_bandwidth = BytesPerSecond{rounded(first->together)};
   host.sources["memory_gb_per_s"] = kMeasured;
 }
 

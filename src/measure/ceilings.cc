@@ -146,25 +146,51 @@ double read_bytes_per_s(Team& team, std::int64_t bytes) {
   return ReadSet(team, bytes).bytes_per_s();
 }
 
-struct MemoryWatch::State {
-  explicit State(std::span<const int> cores)
-      : team(std::max(1, static_cast<int>(cores.size())), cores), set(team, kFarMoreThanCaches) {}
+bool is_same_memory(const MemoryRates& a, const MemoryRates& b) {
+  constexpr double kSame = 0.2;
+  return std::abs(a.alone / b.alone - 1) < kSame && std::abs(a.together / b.together - 1) < kSame;
+}
 
-  Team team;
-  ReadSet set;
+struct MemoryWatch::State {
+  // Some cores and what they read.
+  struct Readers {
+    explicit Readers(std::span<const int> cores)
+        : team(std::max(1, static_cast<int>(cores.size())), cores), set(team, kFarMoreThanCaches) {}
+
+    double bytes_per_s() {
+      double rate = 0;
+      // Pins the thread that measures, so not the caller's.
+      std::thread([&] {
+        team.pin_caller();
+        rate = set.bytes_per_s();
+      }).join();
+      return rate;
+    }
+
+    Team team;
+    ReadSet set;
+  };
+
+  explicit State(std::span<const std::vector<int>> cores)
+      : first(cores.front()), all(joined(cores)) {}
+
+  static std::vector<int> joined(std::span<const std::vector<int>> cores) {
+    std::vector<int> joined;
+    for (const std::vector<int>& device : cores)
+      joined.insert(joined.end(), device.begin(), device.end());
+    return joined;
+  }
+
+  Readers first;
+  Readers all;
 };
 
-MemoryWatch::MemoryWatch(std::span<const int> cores) : state_(std::make_unique<State>(cores)) {}
+MemoryWatch::MemoryWatch(std::span<const std::vector<int>> cores)
+    : state_(std::make_unique<State>(cores)) {}
 MemoryWatch::~MemoryWatch() = default;
 
-double MemoryWatch::bytes_per_s() {
-  double rate = 0;
-  // Pins the thread that measures, so not the caller's.
-  std::thread([&] {
-    state_->team.pin_caller();
-    rate = state_->set.bytes_per_s();
-  }).join();
-  return rate;
+MemoryRates MemoryWatch::rates() {
+  return {.alone = state_->first.bytes_per_s(), .together = state_->all.bytes_per_s()};
 }
 
 }  // namespace weir

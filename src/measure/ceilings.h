@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernel/team.h"
 
@@ -18,19 +19,27 @@ inline constexpr std::int64_t kFarMoreThanCaches = std::int64_t{256} << 20;
 [[nodiscard]] double read_bytes_per_s(Team& team, std::int64_t bytes = kFarMoreThanCaches);
 
 // The same asked again and again, for it changes: the host of a virtual machine moves its cores
-// about, and two that read 85 GB/s together read 48 when they have come to share a way to memory.
-// Rates that differ by less than kSameMemory are the same state of the machine.
-inline constexpr double kSameMemory = 0.2;
+// about, and two that read 85 GB/s together read 48 when they have come to share a way to memory;
+// one alone reads 36 in some minutes and 24 in others.
+struct MemoryRates {
+  double alone = 0;     // Bytes per second, of the first device,
+  double together = 0;  // and of all.
+
+  bool operator==(const MemoryRates&) const = default;
+};
+// Whether these are rates of the same state of the machine.
+[[nodiscard]] bool is_same_memory(const MemoryRates& a, const MemoryRates& b);
+
 class MemoryWatch {
  public:
-  // A worker for each core; empty: one, not pinned.
-  explicit MemoryWatch(std::span<const int> cores);
+  // Of devices on these cores.
+  explicit MemoryWatch(std::span<const std::vector<int>> cores);
   ~MemoryWatch();
   MemoryWatch(const MemoryWatch&) = delete;
   MemoryWatch& operator=(const MemoryWatch&) = delete;
 
-  // At this moment, of all cores together. Takes some 20 ms.
-  [[nodiscard]] double bytes_per_s();
+  // At this moment. Takes some 60 ms.
+  [[nodiscard]] MemoryRates rates();
 
  private:
   struct State;

@@ -52,7 +52,7 @@ Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& cos
     costs.task = {median(std::move(steps)) * kNanosecond / static_cast<double>(tasks)};
     costs.short_step = {median(std::move(rests)) * kNanosecond};
   }
-  // Steps of milliseconds: who waits for them sleeps, and has to be woken.
+  // Steps of milliseconds: their weights drive all else out of the caches.
   constexpr std::int64_t kSteps = 64;
   ModelSpec model = thin_model({.hidden_size = 1024, .num_layers = 4});
   model.intermediate_size = 4096;

@@ -27,8 +27,8 @@ struct LinkCosts {
 
 struct ExecutorCosts {
   Seconds task;  // From the end of a task to the end of the next that has next to nothing to do.
-  // Beside the tasks of a step: waking the devices, sampling, the next plan. Of one that takes
-  // longer than Executor::kSpinTime, so that its end is slept through, and of a shorter one.
+  // Beside the tasks of a step of one device: sampling, the next plan. Of one that takes
+  // milliseconds, whose weights leave nothing else in the caches, and of a short one.
   Seconds step;
   Seconds short_step;
   // Without a second device, or where two share a core, there is nothing to measure.

@@ -373,8 +373,8 @@ StreamCost measure_append(DeviceTeams& teams) {
 // Measures again what was measured in another state of the machine than the first.
 class OneState {
  public:
-  explicit OneState(const std::function<double()>& memory_now)
-      : memory_now_(memory_now), first_(memory_now ? memory_now() : 0) {}
+  explicit OneState(const std::function<MemoryRates()>& memory_now)
+      : memory_now_(memory_now), first_(memory_now ? memory_now() : MemoryRates{}) {}
 
   template <class Measure>
   auto measure(const Measure& measure) {
@@ -390,11 +390,11 @@ class OneState {
 
  private:
   [[nodiscard]] bool is_same() const {
-    return !memory_now_ || std::abs(memory_now_() / first_ - 1) < kSameMemory;
+    return !memory_now_ || is_same_memory(memory_now_(), first_);
   }
 
-  const std::function<double()>& memory_now_;
-  double first_;
+  const std::function<MemoryRates()>& memory_now_;
+  MemoryRates first_;
   int goes_left_ = 24;  // A minute in all.
 };
 
@@ -403,7 +403,7 @@ class OneState {
 MeasuredKernels measure_kernels(std::span<const std::vector<int>> cores, const DeviceType& type,
                                 double least_seconds,
                                 const std::function<void(std::string_view)>& progress,
-                                const std::function<double()>& memory_now) {
+                                const std::function<MemoryRates()>& memory_now) {
   OneState state(memory_now);
   constexpr std::int64_t kMostForManyRows = std::int64_t{8} << 20;
   MeasuredKernels kernels;

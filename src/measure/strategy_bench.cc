@@ -96,33 +96,34 @@ class StrategyBench {
   Status measure(std::int64_t length, BenchPoint& prefill, BenchPoint& decode) {
     Samples as_calibrated;
     Samples otherwise;
-    std::vector<double> other_rates;
+    std::optional<MemoryRates> other;
     if (const auto first = generate(length); !first) return tl::unexpected(first.error());
     std::int64_t counted = 0;
     for (std::int64_t go = 0; go < 2 * options_.repetitions && counted < options_.repetitions;
          ++go) {
-      const std::optional<double> before = other_memory();
+      const std::optional<MemoryRates> before = other_memory();
       const auto timeline = generate(length);
       if (!timeline) return tl::unexpected(timeline.error());
-      const std::optional<double> after = other_memory();
+      const std::optional<MemoryRates> after = other_memory();
       const bool same = !before && !after;
       keep(*timeline, same ? as_calibrated : otherwise);
       counted += same ? 1 : 0;
-      if (!same) other_rates.push_back(before.value_or(after.value_or(0)));
+      if (!same) other = before ? before : after;
     }
     const Samples& samples = counted > 0 ? as_calibrated : otherwise;
     prefill.measured = medians(samples.prefills);
     decode.measured = medians(samples.decodes);
-    if (counted == 0) prefill.other_memory = decode.other_memory = median(other_rates);
+    if (counted == 0) prefill.other_memory = decode.other_memory = other;
     return {};
   }
 
   // What it is, where it is not as calibrated.
-  [[nodiscard]] std::optional<double> other_memory() const {
-    const auto& calibrated = machine_.cluster().node_types.front().host.memory_bandwidth;
-    if (!options_.memory_now || !calibrated) return {};
-    const double now = options_.memory_now();
-    if (std::abs(now / calibrated->value - 1) < kSameMemory) return {};
+  [[nodiscard]] std::optional<MemoryRates> other_memory() const {
+    const auto& alone = machine_.cluster().type_of(DeviceId{0}).memory_bandwidth;
+    const auto& together = machine_.cluster().node_types.front().host.memory_bandwidth;
+    if (!options_.memory_now || !alone || !together) return {};
+    const MemoryRates now = options_.memory_now();
+    if (is_same_memory(now, {.alone = alone->value, .together = together->value})) return {};
     return now;
   }
 

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "exec/executor.h"
+#include "measure/ceilings.h"
 #include "plan/lower.h"
 #include "result/metrics.h"
 #include "sim/machine.h"
@@ -33,8 +34,8 @@ struct BenchPoint {
   std::int64_t length = 0;  // Of the prompt.
   PhaseTimes measured;      // Medians of the repetitions.
   PhaseTimes predicted;
-  // Bytes per second of all devices together, where that was not as calibrated while they ran.
-  std::optional<double> other_memory = {};
+  // How fast memory was read, where that was not as calibrated while they ran.
+  std::optional<MemoryRates> other_memory = {};
 
   [[nodiscard]] double error() const { return predicted.step / measured.step - 1; }
 };
@@ -43,11 +44,11 @@ struct StrategyBenchOptions {
   std::vector<std::int64_t> lengths;
   std::int64_t decode_steps = 16;
   std::int64_t repetitions = 5;
-  // How fast all devices together read memory at this moment; empty: not watched. Looked at before
-  // and after each repetition: where it is not what the cluster file says (host.memory_gb_per_s),
-  // the machine is not the one that was calibrated, and there is another repetition, up to as many
-  // again. What is measured counts as calibrated if any repetition was.
-  std::function<double()> memory_now = {};
+  // How fast memory is read at this moment; empty: not watched. Looked at before and after each
+  // repetition: where it is not what the cluster file says (memory_gb_per_s of the first device's
+  // type and of its host), the machine is not the one that was calibrated, and there is another
+  // repetition, up to as many again. What is measured counts as calibrated if any repetition was.
+  std::function<MemoryRates()> memory_now = {};
 };
 
 // Both phases of every length. `header` says all of a plan but limits and logits; its devices are

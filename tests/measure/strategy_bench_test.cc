@@ -9,8 +9,10 @@
 namespace weir {
 namespace {
 
-constexpr double kCalibrated = 100e9;
-constexpr double kSlow = 55e9;
+constexpr MemoryRates kCalibrated{.alone = 60e9, .together = 100e9};
+constexpr MemoryRates kSlow{.alone = 60e9, .together = 55e9};
+constexpr MemoryRates kSlowAlone{.alone = 40e9, .together = 100e9};
+constexpr MemoryRates kABitFaster{.alone = 65e9, .together = 110e9};
 
 // A tiny model on one device, benched for one length with three repetitions.
 class WatchedBench : public testing::Test {
@@ -25,10 +27,11 @@ class WatchedBench : public testing::Test {
         executor_(
             *Executor::make(model_.checkpoint(), model_.spec(), {.devices = {{"device", {}}}})) {
     cluster_ = round_cluster(1, 1);
-    cluster_.node_types.front().host.memory_bandwidth = BytesPerSecond{kCalibrated};
+    cluster_.device_types.front().memory_bandwidth = BytesPerSecond{kCalibrated.alone};
+    cluster_.node_types.front().host.memory_bandwidth = BytesPerSecond{kCalibrated.together};
   }
 
-  std::vector<BenchPoint> points(const std::function<double()>& memory_now) {
+  std::vector<BenchPoint> points(const std::function<MemoryRates()>& memory_now) {
     const Machine machine = Machine::make(cluster_).value();
     auto result = bench_strategy(
         *executor_, *strategy_.strategy, header_, machine,
@@ -47,7 +50,7 @@ class WatchedBench : public testing::Test {
 TEST_F(WatchedBench, MeasuresAgainWhereMemoryIsNotAsCalibrated) {
   int looks = 0;
   // Slow during the first repetition and a half, then as it was.
-  for (const BenchPoint& point : points([&] { return ++looks <= 3 ? kSlow : 1.1 * kCalibrated; })) {
+  for (const BenchPoint& point : points([&] { return ++looks <= 3 ? kSlow : kABitFaster; })) {
     EXPECT_FALSE(point.other_memory.has_value());
     EXPECT_GT(point.measured.step, 0);
   }
@@ -64,6 +67,11 @@ TEST_F(WatchedBench, SaysWhereMemoryWasOtherwiseAllTheTime) {
     EXPECT_GT(point.measured.step, 0);
   }
   EXPECT_EQ(looks, 2 * 2 * 3) << "as many again";
+}
+
+TEST_F(WatchedBench, NoticesThatADeviceAloneReadsAtAnotherRate) {
+  for (const BenchPoint& point : points([] { return kSlowAlone; }))
+    EXPECT_EQ(point.other_memory, kSlowAlone);
 }
 
 TEST_F(WatchedBench, WatchesNothingWhereNothingIsKnown) {

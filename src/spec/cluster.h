@@ -103,8 +103,8 @@ struct Host {
   std::optional<BytesPerSecond> device_bandwidth = {};  // Host to one device, per direction.
   std::optional<Seconds> device_latency = {};
   std::optional<Seconds> step_latency = {};        // What a step takes beside its tasks,
-  std::optional<Seconds> short_step_latency = {};  // and one that takes up to `short_step`, whose
-  std::optional<Seconds> short_step = {};          // end nobody has slept through.
+  std::optional<Seconds> short_step_latency = {};  // and one that takes up to `short_step`, which
+  std::optional<Seconds> short_step = {};          // finds what it needs in the caches.
   Sources sources = {};
 
   bool operator==(const Host&) const = default;

@@ -158,19 +158,22 @@ struct NextPart {
   }
 
   // The share of tile `index` of `tiles`.
-  HWY_INLINE void prefetch(std::int64_t index, std::int64_t tiles) const {
-    for (std::int64_t line = round_up(bytes * index / tiles, kCacheLine);
-         line < bytes * (index + 1) / tiles; line += kCacheLine) {
-      __builtin_prefetch(at + line, 0, 2);
-    }
+  [[nodiscard]] HWY_INLINE TilePrefetch share(std::int64_t index, std::int64_t tiles) const {
+    const std::int64_t pairs = ceil_div(bytes, 2 * kCacheLine);
+    const std::int64_t begin = pairs * index / tiles;
+    return {.at = at + begin * 2 * kCacheLine,
+            .pairs = pairs * (index + 1) / tiles - begin,
+            .apart = 2 * kCacheLine,
+            .second = kCacheLine};
   }
 };
 
-HWY_INLINE void prefetch_output(const float* c, std::int64_t stride, std::int64_t rows) {
-  for (std::int64_t row = 0; row < rows; ++row) {
-    __builtin_prefetch(c + row * stride, 1, 2);
-    __builtin_prefetch(c + row * stride + kPanel - 1, 1, 2);
-  }
+// Rows of one panel of the output: both ends of each, for they need not begin with a cache line.
+HWY_INLINE TilePrefetch output_rows(const float* c, std::int64_t stride, std::int64_t rows) {
+  return {.at = reinterpret_cast<const std::byte*>(c),
+          .pairs = rows,
+          .apart = stride * static_cast<std::int64_t>(sizeof(float)),
+          .second = (kPanel - 1) * static_cast<std::int64_t>(sizeof(float))};
 }
 
 // All tiles of rows times one widened part of a panel.
@@ -179,14 +182,15 @@ HWY_INLINE void multiply_panel(const TileSplit& split, const TileOperands& whole
   for (std::int64_t index = 0; index < split.tiles; ++index) {
     const std::int64_t row = split.begin(index);
     const std::int64_t end = split.begin(index + 1);
-    next.prefetch(index, split.tiles);
-    if (index + 1 < split.tiles) {
-      prefetch_output(whole.c + end * whole.c_stride, whole.c_stride, split.begin(index + 2) - end);
-    }
     TileOperands tile = whole;
+    tile.ahead[0] = next.share(index, split.tiles);
+    if (index + 1 < split.tiles) {
+      tile.ahead[1] =
+          output_rows(whole.c + end * whole.c_stride, whole.c_stride, split.begin(index + 2) - end);
+    }
     tile.a += row * kRowStride;
     tile.c += row * whole.c_stride;
-    tile_product_for<LinearLayout, float>(end - row)(tile);
+    tile_product_for<LinearLayout, float, PanelSource::cache_asking_ahead>(end - row)(tile);
   }
 }
 

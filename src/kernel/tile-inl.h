@@ -45,6 +45,15 @@ struct RowsTogether {
 // or its own values times the vector `start`.
 enum class TileStart : std::uint8_t { zero, vector, own, own_scaled };
 
+// Memory to bring to L2 while a tile is multiplied: `pairs` pairs of cache lines, `apart` bytes
+// from one to the next, the second line of each `second` bytes after the first.
+struct TilePrefetch {
+  const std::byte* at = nullptr;
+  std::int64_t pairs = 0;
+  std::int64_t apart = 0;
+  std::int64_t second = 0;
+};
+
 struct TileOperands {
   const float* a = nullptr;
   std::int64_t a_step = 0;  // For RowsTogether.
@@ -57,6 +66,7 @@ struct TileOperands {
   // Panels to multiply by, one after the other in `b`, `c` and `start`: a call for all of them
   // costs as much as a call for one.
   std::int64_t panels = 1;
+  std::array<TilePrefetch, 2> ahead = {};  // For PanelSource::cache_asking_ahead.
 };
 
 using TileProduct = void (*)(const TileOperands&);
@@ -111,7 +121,35 @@ HWY_INLINE void add_outer_product(const float* a, const T* b, Accumulators<rows>
 
 // Where B comes from: a cache, or memory, from which it is asked for well before its turn. Panels
 // that are read one after the other make one stream, so that reaching past the end of one is right.
-enum class PanelSource : std::uint8_t { cache, memory };
+// `cache_asking_ahead` asks for what later tiles need, `ahead`, at an even pace: a burst of misses
+// would keep the lines of A and B, which come from L2, waiting for a free miss buffer.
+enum class PanelSource : std::uint8_t { cache, cache_asking_ahead, memory };
+
+// One TilePrefetch, spread over `steps` calls of `step`.
+class SpreadPrefetch {
+ public:
+  HWY_INLINE SpreadPrefetch(const TilePrefetch& ahead, std::int64_t steps)
+      : at_(ahead.at),
+        apart_(ahead.apart),
+        second_(ahead.second),
+        pairs_(ahead.pairs),
+        steps_(steps) {}
+
+  HWY_INLINE void step() {
+    for (due_ += pairs_; due_ >= steps_; due_ -= steps_, at_ += apart_) {
+      __builtin_prefetch(at_, 0, 2);
+      __builtin_prefetch(at_ + second_, 0, 2);
+    }
+  }
+
+ private:
+  const std::byte* at_;
+  std::int64_t apart_;
+  std::int64_t second_;
+  std::int64_t pairs_;
+  std::int64_t steps_;
+  std::int64_t due_ = 0;
+};
 
 template <class T>
 HWY_INLINE void prefetch_stream(const T* b) {
@@ -144,6 +182,24 @@ HWY_INLINE void multiply_by_panel(const TileOperands& t) {
   const T* b = static_cast<const T*>(t.b);
   const std::int64_t step = Layout::step(t.a_step);
   std::int64_t k = 0;
+  if constexpr (source == PanelSource::cache_asking_ahead) {
+    constexpr std::int64_t kStride = 16;
+    static_assert(kStride % kSets == 0, "the sets take turns within a stride");
+    const std::int64_t strides = t.depth / kStride;
+    SpreadPrefetch first(t.ahead[0], strides);
+    SpreadPrefetch second(t.ahead[1], strides);
+    for (std::int64_t stride = 0; stride < strides; ++stride) {
+      first.step();
+      second.step();
+      for (std::int64_t in_stride = 0; in_stride < kStride; in_stride += kSets) {
+        HWY_UNROLL(8)
+        for (int set = 0; set < kSets; ++set, a += step, b += kPanel) {
+          add_outer_product<rows, Layout>(a, b, acc[set]);
+        }
+      }
+    }
+    k = strides * kStride;
+  }
   for (; k + kSets <= t.depth; k += kSets) {
     HWY_UNROLL(8)
     for (int set = 0; set < kSets; ++set) {

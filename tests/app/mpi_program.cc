@@ -85,7 +85,9 @@ std::vector<RankProcess> marked_ranks(const std::string& mark) {
 
 std::vector<RankProcess> await_ranks(const std::string& mark, std::size_t count) {
   std::vector<RankProcess> ranks;
-  for (int attempt = 0; attempt < 1000 && ranks.size() < count; ++attempt) {
+  // Launchers have taken more than 10 s to start three ranks on a machine that was compiling.
+  constexpr int kAttempts = 12000;
+  for (int attempt = 0; attempt < kAttempts && ranks.size() < count; ++attempt) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ranks = marked_ranks(mark);
   }

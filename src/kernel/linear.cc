@@ -2,6 +2,8 @@
 #include <array>
 #include <cstring>
 #include <functional>
+#include <type_traits>
+#include <utility>
 
 #include "base/check.h"
 #include "kernel/kernel.h"
@@ -34,7 +36,7 @@ struct LinearBlock {
 
 // Rows of copied x: 33 lines apart, which spreads them evenly over the sets of L1 and L2.
 constexpr std::int64_t kRowStride = kDepth + 16;
-// Rows that share one widening of B. 280 rows of 512 values take 560 KiB of L2.
+// Rows that share one widening of B. 280 rows of 512 values take 560 KiB of L2, two wide parts 128.
 constexpr std::int64_t kChunkRows = 280;
 
 }  // namespace
@@ -107,7 +109,7 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
                   Scratch::bytes_of_floats(rows * kPanel));
   float* const copy = scratch.floats(rows * kRowStride);
   float* const padded = scratch.floats(rows * kPanel);
-  const TileProduct product = tile_product_for<LinearLayout, T, PanelSource::memory>(rows);
+  const TileProduct product = tile_product_for<LinearLayout, T, Streams>(rows);
   // All but one that is not full of out features.
   const std::int64_t whole_end = std::min(block.panel_end, block.weights->out_features / kPanel);
   for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
@@ -132,41 +134,67 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
   }
 }
 
-// A part in f32: in place, or widened into `widened`.
-HWY_INLINE const float* wide_part(const float* part, std::int64_t, float*) { return part; }
-template <class T>
-HWY_INLINE const float* wide_part(const T* part, std::int64_t depth, float* widened) {
-  widen(part, widened, depth * kPanel);
-  return widened;
-}
-
 constexpr std::int64_t kCacheLine = 64;
 
-// The part of a panel that is multiplied after (panel, k): what to bring to L2 meanwhile.
-struct NextPart {
-  const std::byte* at = nullptr;
-  std::int64_t bytes = 0;
+// The part of a panel that is multiplied first, and by `next` those after it; none past the last.
+struct Part {
+  std::int64_t panel = 0;
+  std::int64_t k = 0;
 
-  NextPart(const LinearBlock& block, std::int64_t panel, std::int64_t k) {
-    if (++panel == block.panel_end) {
-      panel = block.panel_begin;
-      k += kDepth;
-    }
-    if (k >= block.x.cols) return;
-    at = block.weights->part(panel, k);
-    bytes = block.weights->depth(k) * kPanel * size_in_bytes(block.weights->dtype);
+  [[nodiscard]] Part next(const LinearBlock& block) const {
+    if (panel + 1 < block.panel_end) return {.panel = panel + 1, .k = k};
+    return {.panel = block.panel_begin, .k = k + kDepth};
   }
-
-  // The share of tile `index` of `tiles`.
-  [[nodiscard]] HWY_INLINE TilePrefetch share(std::int64_t index, std::int64_t tiles) const {
-    const std::int64_t pairs = ceil_div(bytes, 2 * kCacheLine);
-    const std::int64_t begin = pairs * index / tiles;
-    return {.at = at + begin * 2 * kCacheLine,
-            .pairs = pairs * (index + 1) / tiles - begin,
-            .apart = 2 * kCacheLine,
-            .second = kCacheLine};
+  [[nodiscard]] std::int64_t depth(const LinearBlock& block) const {
+    return k < block.x.cols ? block.weights->depth(k) : 0;
+  }
+  [[nodiscard]] const std::byte* at(const LinearBlock& block) const {
+    return k < block.x.cols ? block.weights->part(panel, k) : nullptr;
   }
 };
+
+template <class T>
+inline constexpr bool kUsedInPlace = std::is_same_v<T, float>;
+
+// Parts in f32: the one that is multiplied, and the next, which is widened meanwhile.
+template <class T>
+class WideParts {
+ public:
+  explicit WideParts(float* memory) : now_(memory), next_(memory + kDepth * kPanel) {}
+
+  // The first, which nobody has widened yet.
+  void start(const std::byte* part, std::int64_t depth) {
+    if constexpr (!kUsedInPlace<T>) widen(reinterpret_cast<const T*>(part), now_, depth * kPanel);
+  }
+  [[nodiscard]] const float* now(const std::byte* part) const {
+    return kUsedInPlace<T> ? reinterpret_cast<const float*>(part) : now_;
+  }
+  // Share `index` of `tiles` of widening the next.
+  [[nodiscard]] TileWidening share(const std::byte* part, std::int64_t depth, std::int64_t index,
+                                   std::int64_t tiles) const {
+    if (kUsedInPlace<T>) return {};
+    const std::int64_t begin = depth * index / tiles;
+    return {.from = reinterpret_cast<const T*>(part) + begin * kPanel,
+            .to = next_ + begin * kPanel,
+            .rows = depth * (index + 1) / tiles - begin};
+  }
+  void advance() { std::swap(now_, next_); }
+
+ private:
+  float* now_;
+  float* next_;
+};
+
+// Share `index` of `tiles` of bringing `bytes` from `at` to L2.
+HWY_INLINE TilePrefetch share_of(const std::byte* at, std::int64_t bytes, std::int64_t index,
+                                 std::int64_t tiles) {
+  const std::int64_t pairs = ceil_div(bytes, 2 * kCacheLine);
+  const std::int64_t begin = pairs * index / tiles;
+  return {.at = at + begin * 2 * kCacheLine,
+          .pairs = pairs * (index + 1) / tiles - begin,
+          .apart = 2 * kCacheLine,
+          .second = kCacheLine};
+}
 
 // Rows of one panel of the output: both ends of each, for they need not begin with a cache line.
 HWY_INLINE TilePrefetch output_rows(const float* c, std::int64_t stride, std::int64_t rows) {
@@ -176,21 +204,26 @@ HWY_INLINE TilePrefetch output_rows(const float* c, std::int64_t stride, std::in
           .second = (kPanel - 1) * static_cast<std::int64_t>(sizeof(float))};
 }
 
-// All tiles of rows times one widened part of a panel.
-HWY_INLINE void multiply_panel(const TileSplit& split, const TileOperands& whole,
-                               const NextPart& next) {
+// All tiles of rows times one widened part of a panel, while the next part is widened and the one
+// after that (in f32: the next) comes from memory.
+template <class T>
+HWY_INLINE void multiply_part(const LinearBlock& block, const TileSplit& split,
+                              const TileOperands& whole, Part next, const WideParts<T>& parts) {
+  const Part fetched = kUsedInPlace<T> || next.depth(block) == 0 ? next : next.next(block);
+  const std::int64_t bytes = fetched.depth(block) * kPanel * size_in_bytes(block.weights->dtype);
   for (std::int64_t index = 0; index < split.tiles; ++index) {
     const std::int64_t row = split.begin(index);
     const std::int64_t end = split.begin(index + 1);
     TileOperands tile = whole;
-    tile.ahead[0] = next.share(index, split.tiles);
+    tile.prefetch[0] = share_of(fetched.at(block), bytes, index, split.tiles);
     if (index + 1 < split.tiles) {
-      tile.ahead[1] =
+      tile.prefetch[1] =
           output_rows(whole.c + end * whole.c_stride, whole.c_stride, split.begin(index + 2) - end);
     }
+    tile.widening = parts.share(next.at(block), next.depth(block), index, split.tiles);
     tile.a += row * kRowStride;
     tile.c += row * whole.c_stride;
-    tile_product_for<LinearLayout, float, PanelSource::cache_asking_ahead>(end - row)(tile);
+    tile_product_for<LinearLayout, float, WorksAhead<T>>(end - row)(tile);
   }
 }
 
@@ -199,26 +232,24 @@ HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std
   const TileSplit split(end - begin);
   Scratch& scratch = worker_scratch();
   scratch.reserve(Scratch::bytes_of_floats(split.rows * kRowStride) +
-                  Scratch::bytes_of_floats(kDepth * kPanel) +
+                  Scratch::bytes_of_floats(2 * kDepth * kPanel) +
                   Scratch::bytes_of_floats(split.rows * kPanel));
   float* const copy = scratch.floats(split.rows * kRowStride);
-  float* const widened = scratch.floats(kDepth * kPanel);
+  WideParts<T> parts(scratch.floats(2 * kDepth * kPanel));
   float* const padded = scratch.floats(split.rows * kPanel);
-  for (std::int64_t k = 0; k < block.x.cols; k += kDepth) {
-    const std::int64_t depth = block.weights->depth(k);
-    copy_rows(block, begin, end, k, copy);
-    for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-      const PanelOutput output(block, panel, begin, padded);
-      TileOperands whole{
-          .a = copy,
-          .b = wide_part(reinterpret_cast<const T*>(block.weights->part(panel, k)), depth, widened),
-          .depth = depth,
-          .c = output.c,
-          .c_stride = output.stride};
-      start_tile(whole, output, k);
-      multiply_panel(split, whole, NextPart(block, panel, k));
-      if (k + kDepth >= block.x.cols) output.finish(block, panel, begin, end);
-    }
+  Part part{.panel = block.panel_begin, .k = 0};
+  parts.start(part.at(block), part.depth(block));
+  for (; part.depth(block) > 0; part = part.next(block), parts.advance()) {
+    if (part.panel == block.panel_begin) copy_rows(block, begin, end, part.k, copy);
+    const PanelOutput output(block, part.panel, begin, padded);
+    TileOperands whole{.a = copy,
+                       .b = parts.now(part.at(block)),
+                       .depth = part.depth(block),
+                       .c = output.c,
+                       .c_stride = output.stride};
+    start_tile(whole, output, part.k);
+    multiply_part(block, split, whole, part.next(block), parts);
+    if (part.k + kDepth >= block.x.cols) output.finish(block, part.panel, begin, end);
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "kernel/panel.h"
@@ -54,6 +55,13 @@ struct TilePrefetch {
   std::int64_t second = 0;
 };
 
+// Rows of kPanel values to widen while a tile is multiplied.
+struct TileWidening {
+  const void* from = nullptr;
+  float* to = nullptr;
+  std::int64_t rows = 0;
+};
+
 struct TileOperands {
   const float* a = nullptr;
   std::int64_t a_step = 0;  // For RowsTogether.
@@ -66,7 +74,9 @@ struct TileOperands {
   // Panels to multiply by, one after the other in `b`, `c` and `start`: a call for all of them
   // costs as much as a call for one.
   std::int64_t panels = 1;
-  std::array<TilePrefetch, 2> ahead = {};  // For PanelSource::cache_asking_ahead.
+  // What a tile that works ahead does besides (WorksAhead).
+  std::array<TilePrefetch, 2> prefetch = {};
+  TileWidening widening = {};
 };
 
 using TileProduct = void (*)(const TileOperands&);
@@ -119,36 +129,99 @@ HWY_INLINE void add_outer_product(const float* a, const T* b, Accumulators<rows>
   }
 }
 
-// Where B comes from: a cache, or memory, from which it is asked for well before its turn. Panels
-// that are read one after the other make one stream, so that reaching past the end of one is right.
-// `cache_asking_ahead` asks for what later tiles need, `ahead`, at an even pace: a burst of misses
-// would keep the lines of A and B, which come from L2, waiting for a free miss buffer.
-enum class PanelSource : std::uint8_t { cache, cache_asking_ahead, memory };
+// What a tile product does besides multiplying.
+//   nothing: A and B are in a cache, and what comes next is not known.
+//   streams: B comes from memory, and is asked for well before its turn. Panels that are read one
+//   after the other make one stream, so that reaching past the end of one is right.
+//   works_ahead: asks for what later tiles need, and widens B for them from Narrow, if that is not
+//   f32. Both go at an even pace: a burst of misses would keep the lines of A and B, which come
+//   from L2, waiting for a free miss buffer, and widening costs next to nothing in the shade of
+//   multiply-adds, which it leaves most of the other units to.
+struct Nothing {};
+struct Streams {};
+template <class Narrow>
+struct WorksAhead {};
+template <class Beside>
+inline constexpr bool kWorksAhead =
+    !std::is_same_v<Beside, Nothing> && !std::is_same_v<Beside, Streams>;
 
-// One TilePrefetch, spread over `steps` calls of `step`.
+// `units` of work, spread over so many steps.
+class EvenPace {
+ public:
+  HWY_INLINE EvenPace(std::int64_t units, std::int64_t steps) : units_(units), steps_(steps) {}
+  HWY_INLINE void step() { owed_ += units_; }
+  // Whether one more unit is to be done now.
+  HWY_INLINE bool due() {
+    if (owed_ < steps_) return false;
+    owed_ -= steps_;
+    return true;
+  }
+
+ private:
+  std::int64_t units_;
+  std::int64_t steps_;
+  std::int64_t owed_ = 0;
+};
+
 class SpreadPrefetch {
  public:
-  HWY_INLINE SpreadPrefetch(const TilePrefetch& ahead, std::int64_t steps)
-      : at_(ahead.at),
-        apart_(ahead.apart),
-        second_(ahead.second),
-        pairs_(ahead.pairs),
-        steps_(steps) {}
+  HWY_INLINE SpreadPrefetch(const TilePrefetch& work, std::int64_t steps)
+      : work_(work), pace_(work.pairs, steps) {}
 
   HWY_INLINE void step() {
-    for (due_ += pairs_; due_ >= steps_; due_ -= steps_, at_ += apart_) {
-      __builtin_prefetch(at_, 0, 2);
-      __builtin_prefetch(at_ + second_, 0, 2);
+    for (pace_.step(); pace_.due(); work_.at += work_.apart) {
+      __builtin_prefetch(work_.at, 0, 2);
+      __builtin_prefetch(work_.at + work_.second, 0, 2);
     }
   }
 
  private:
-  const std::byte* at_;
-  std::int64_t apart_;
-  std::int64_t second_;
-  std::int64_t pairs_;
-  std::int64_t steps_;
-  std::int64_t due_ = 0;
+  TilePrefetch work_;
+  EvenPace pace_;
+};
+
+template <class Narrow>
+class SpreadWidening {
+ public:
+  HWY_INLINE SpreadWidening(const TileWidening& work, std::int64_t steps)
+      : from_(static_cast<const Narrow*>(work.from)),
+        to_(work.to),
+        left_(work.rows),
+        pace_(work.rows, steps) {}
+
+  HWY_INLINE void step() {
+    for (pace_.step(); pace_.due();) widen_row();
+  }
+  // What no step was there for.
+  HWY_INLINE void finish() {
+    while (left_ > 0) widen_row();
+  }
+
+ private:
+  HWY_INLINE void widen_row() {
+    const DF d;
+    HWY_UNROLL(8)
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(load_wide(d, from_ + v * kLanes), d, to_ + v * kLanes);
+    }
+    from_ += kPanel;
+    to_ += kPanel;
+    --left_;
+  }
+
+  const Narrow* from_;
+  float* to_;
+  std::int64_t left_;
+  EvenPace pace_;
+};
+
+// In f32 nothing is to be widened.
+template <>
+class SpreadWidening<float> {
+ public:
+  HWY_INLINE SpreadWidening(const TileWidening&, std::int64_t) {}
+  HWY_INLINE void step() {}
+  HWY_INLINE void finish() {}
 };
 
 template <class T>
@@ -162,7 +235,53 @@ HWY_INLINE void prefetch_stream(const T* b) {
   }
 }
 
-template <int rows, class Layout, class T, PanelSource source>
+// Where the next step of depth finds its operands.
+template <class Layout, class T>
+struct TilePosition {
+  const float* a = nullptr;
+  const T* b = nullptr;
+  std::int64_t a_step = 0;
+
+  HWY_INLINE void advance() {
+    a += a_step;
+    b += kPanel;
+  }
+};
+
+// `depth` steps, those of each set in turn.
+template <int rows, bool streams, class Layout, class T, int sets>
+HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, T>& at,
+                             Accumulators<rows> (&acc)[sets]) {
+  std::int64_t k = 0;
+  for (; k + sets <= depth; k += sets) {
+    HWY_UNROLL(8)
+    for (int set = 0; set < sets; ++set, at.advance()) {
+      if constexpr (streams) prefetch_stream(at.b);
+      add_outer_product<rows, Layout>(at.a, at.b, acc[set]);
+    }
+  }
+  for (; k < depth; ++k, at.advance()) add_outer_product<rows, Layout>(at.a, at.b, acc[0]);
+}
+
+template <int rows, class Narrow, class Layout, class T, int sets>
+HWY_INLINE void add_working_ahead(const TileOperands& t, WorksAhead<Narrow>,
+                                  TilePosition<Layout, T>& at, Accumulators<rows> (&acc)[sets]) {
+  constexpr std::int64_t kStride = 16;
+  const std::int64_t strides = t.depth / kStride;
+  SpreadPrefetch first(t.prefetch[0], strides);
+  SpreadPrefetch second(t.prefetch[1], strides);
+  SpreadWidening<Narrow> widening(t.widening, strides);
+  for (std::int64_t stride = 0; stride < strides; ++stride) {
+    first.step();
+    second.step();
+    widening.step();
+    add_products<rows, false>(kStride, at, acc);
+  }
+  add_products<rows, false>(t.depth % kStride, at, acc);
+  widening.finish();
+}
+
+template <int rows, class Layout, class T, class Beside>
 HWY_INLINE void multiply_by_panel(const TileOperands& t) {
   const DF d;
   // A multiply-add takes 4 cycles and two start per cycle: with fewer than 8 accumulators the sums
@@ -178,39 +297,12 @@ HWY_INLINE void multiply_by_panel(const TileOperands& t) {
       for (int v = 0; v < kVectors; ++v) acc[set][r][v] = hn::Zero(d);
     }
   }
-  const float* a = t.a;
-  const T* b = static_cast<const T*>(t.b);
-  const std::int64_t step = Layout::step(t.a_step);
-  std::int64_t k = 0;
-  if constexpr (source == PanelSource::cache_asking_ahead) {
-    constexpr std::int64_t kStride = 16;
-    static_assert(kStride % kSets == 0, "the sets take turns within a stride");
-    const std::int64_t strides = t.depth / kStride;
-    SpreadPrefetch first(t.ahead[0], strides);
-    SpreadPrefetch second(t.ahead[1], strides);
-    for (std::int64_t stride = 0; stride < strides; ++stride) {
-      first.step();
-      second.step();
-      for (std::int64_t in_stride = 0; in_stride < kStride; in_stride += kSets) {
-        HWY_UNROLL(8)
-        for (int set = 0; set < kSets; ++set, a += step, b += kPanel) {
-          add_outer_product<rows, Layout>(a, b, acc[set]);
-        }
-      }
-    }
-    k = strides * kStride;
-  }
-  for (; k + kSets <= t.depth; k += kSets) {
-    HWY_UNROLL(8)
-    for (int set = 0; set < kSets; ++set) {
-      if constexpr (source == PanelSource::memory) prefetch_stream(b);
-      add_outer_product<rows, Layout>(a, b, acc[set]);
-      a += step;
-      b += kPanel;
-    }
-  }
-  for (; k < t.depth; ++k, a += step, b += kPanel) {
-    add_outer_product<rows, Layout>(a, b, acc[0]);
+  TilePosition<Layout, T> at{
+      .a = t.a, .b = static_cast<const T*>(t.b), .a_step = Layout::step(t.a_step)};
+  if constexpr (kWorksAhead<Beside>) {
+    add_working_ahead<rows>(t, Beside{}, at, acc);
+  } else {
+    add_products<rows, std::is_same_v<Beside, Streams>>(t.depth, at, acc);
   }
   HWY_UNROLL(16)
   for (int r = 0; r < rows; ++r) {
@@ -224,28 +316,28 @@ HWY_INLINE void multiply_by_panel(const TileOperands& t) {
   }
 }
 
-template <int rows, class Layout, class T, PanelSource source>
+template <int rows, class Layout, class T, class Beside>
 HWY_NOINLINE void tile_product(const TileOperands& t) {
   TileOperands panel = t;
   for (std::int64_t index = 0; index < t.panels; ++index) {
-    multiply_by_panel<rows, Layout, T, source>(panel);
+    multiply_by_panel<rows, Layout, T, Beside>(panel);
     panel.b = static_cast<const T*>(panel.b) + t.depth * kPanel;
     panel.c += kPanel;
     if (panel.start != nullptr) panel.start += kPanel;
   }
 }
 
-template <class Layout, class T, PanelSource source, int... index>
+template <class Layout, class T, class Beside, int... index>
 constexpr std::array<TileProduct, sizeof...(index)> make_tile_products(
     std::integer_sequence<int, index...>) {
-  return {&tile_product<index + 1, Layout, T, source>...};
+  return {&tile_product<index + 1, Layout, T, Beside>...};
 }
 
 // The product for a tile of `rows` rows, 1..kTileRows.
-template <class Layout, class T, PanelSource source = PanelSource::cache>
+template <class Layout, class T, class Beside = Nothing>
 HWY_INLINE TileProduct tile_product_for(std::int64_t rows) {
   static constexpr auto kProducts =
-      make_tile_products<Layout, T, source>(std::make_integer_sequence<int, kTileRows>());
+      make_tile_products<Layout, T, Beside>(std::make_integer_sequence<int, kTileRows>());
   return kProducts[static_cast<std::size_t>(rows - 1)];
 }
 

@@ -1,6 +1,11 @@
 #include "report/output_file.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <filesystem>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -51,6 +56,28 @@ TEST_F(OutputFileTest, LeavesTheOldFileWhenNotCommitted) {
   }
   EXPECT_EQ(read_text_file(path()).value(), "old");
   EXPECT_EQ(files(), 1);
+}
+
+// What a process that is killed leaves behind is what is there now.
+TEST_F(OutputFileTest, LeavesNoPartOfItWhereItIsNotCommitted) {
+  const int probe = open(folder_.c_str(), O_TMPFILE | O_WRONLY, 0600);
+  if (probe < 0) GTEST_SKIP() << "this file system has no files without a name";
+  close(probe);
+  Result<OutputFile> file = OutputFile::create(path());
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(file->write(std::string(1 << 20, 'x')));
+  EXPECT_EQ(files(), 0);
+  ASSERT_TRUE(file->commit());
+  EXPECT_EQ(files(), 1);
+  EXPECT_EQ(read_text_file(path()).value().size(), 1U << 20);
+}
+
+TEST_F(OutputFileTest, HasThePermissionsOfAnyNewFile) {
+  write(path(), "x");
+  const std::string other = folder_ / "other";
+  std::fclose(std::fopen(other.c_str(), "wb"));
+  EXPECT_EQ(std::filesystem::status(path()).permissions(),
+            std::filesystem::status(other).permissions());
 }
 
 TEST_F(OutputFileTest, FailsWhereTheFolderIsMissing) {

@@ -1,5 +1,7 @@
 #include "comm/launch.h"
 
+#include <unistd.h>
+
 #include <array>
 #include <charconv>
 #include <cstdlib>
@@ -41,6 +43,12 @@ std::optional<Launch> detect_launch(const Environment& environment) {
       return Launch{.launcher = variables.launcher, .rank = *rank, .size = *size};
   }
   return std::nullopt;
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
+  return name.data();
 }
 
 std::optional<Launch> detect_launch() {

@@ -25,4 +25,7 @@ using Environment = std::function<const char*(const char* name)>;
 // In the environment of this process.
 [[nodiscard]] std::optional<Launch> detect_launch();
 
+// That of this host.
+[[nodiscard]] std::string host_name();
+
 }  // namespace weir

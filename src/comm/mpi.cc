@@ -44,12 +44,6 @@ std::string boot_id() {
   return id;
 }
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
-  return name.data();
-}
-
 void wait_for(MPI_Request& request) {
   BackOff back_off;
   int done = 0;
@@ -206,11 +200,12 @@ class MpiRanks final : public Ranks {
   }
 
   void keep_watch(Result<std::unique_ptr<RankWatch>> made, std::string& problem) {
-    if (made) {
-      watch_ = *std::move(made);
-    } else {
+    if (!made) {
       problem = made.error().message;
+      return;
     }
+    watch_ = *std::move(made);
+    if (auto started = watch_->start(); !started) problem = started.error().message;
   }
 
   // The problem of the lowest rank that has one; that of rank 0 follows from others'.

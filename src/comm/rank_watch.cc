@@ -15,6 +15,7 @@
 #include <random>
 #include <sstream>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include <fmt/ranges.h>
 
 #include "base/check.h"
+#include "comm/watch_words.h"
 
 namespace weir {
 namespace {
@@ -29,21 +31,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-// What ranks tell each other, a character each.
-constexpr char kBeat = 'b';
-constexpr char kGoodbye = 'g';  // To rank 0: this rank is through.
-constexpr char kCause = 'c';    // To rank 0: why this rank gives up, up to the end of the line.
-constexpr char kEnd = 'e';      // Somebody is lost, and the sender says who.
-
-constexpr std::size_t kLongestCause = 4096;
-
 struct Link {
   Descriptor socket;
   std::size_t rank = 0;
   Clock::time_point heard;
   bool left = false;
-  bool gives_up = false;  // What comes now is its cause.
-  std::string cause = {};
+  WatchEar ear = {};
 };
 
 // A signal sent to the process is for another thread.
@@ -69,25 +62,36 @@ class SocketWatch final : public RankWatch {
         links_(std::move(links)),
         wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     CHECK(wake_, "an eventfd can be made");
-    for (Link& link : links_) link.heard = Clock::now();
-    const SignalsBlocked blocked;
-    thread_ = std::thread([this] { watch(); });
   }
   SocketWatch(const SocketWatch&) = delete;
   SocketWatch& operator=(const SocketWatch&) = delete;
 
   ~SocketWatch() override {
+    if (!thread_.joinable()) {
+      tell(WatchWord::goodbye);
+      return;
+    }
     leaving_ = true;
     wake();
     thread_.join();
+  }
+
+  Status start() override {
+    for (Link& link : links_) link.heard = Clock::now();
+    const SignalsBlocked blocked;
+    try {
+      thread_ = std::thread([this] { watch(); });
+    } catch (const std::system_error& error) {
+      return run_failed(fmt::format("cannot start a thread: {}", error.what()));
+    }
+    return {};
   }
 
   void give_up(const std::string& cause) override {
     {
       const std::lock_guard lock(mutex_);
       if (own_cause_) return;
-      own_cause_ = cause.substr(0, kLongestCause);
-      std::ranges::replace(*own_cause_, '\n', ' ');
+      own_cause_ = cause;
     }
     wake();
   }
@@ -95,7 +99,7 @@ class SocketWatch final : public RankWatch {
   // From another thread than the watch's, which alone knows who has left: those do not mind.
   void dismiss() override {
     dismissed_ = true;
-    for (const Link& link : links_) send_now(link.socket, {&kEnd, 1});
+    for (const Link& link : links_) send_word(link, WatchWord::end);
   }
 
  private:
@@ -103,9 +107,14 @@ class SocketWatch final : public RankWatch {
 
   void wake() const { eventfd_write(wake_.get(), 1); }
 
-  void tell(char word) const {
+  static void send_word(const Link& link, WatchWord word) {
+    const char byte = static_cast<char>(word);
+    send_now(link.socket, {&byte, 1});
+  }
+
+  void tell(WatchWord word) const {
     for (const Link& link : links_) {
-      if (!link.left) send_now(link.socket, {&word, 1});
+      if (!link.left) send_word(link, word);
     }
   }
 
@@ -115,7 +124,7 @@ class SocketWatch final : public RankWatch {
     while (!over_) {
       const auto before = Clock::now();
       if (before >= next_beat) {
-        tell(kBeat);
+        tell(WatchWord::beat);
         next_beat = before + options_.beat;
       }
       sleep_until(next_beat);
@@ -183,16 +192,16 @@ class SocketWatch final : public RankWatch {
   }
 
   void hear(Link& link, std::string_view words) {
-    for (const char word : words) {
-      if (over_) return;
-      if (link.gives_up) {
-        if (word == '\n') lose({.rank = link.rank, .cause = link.cause});
-        if (link.cause.size() < kLongestCause) link.cause += word;
-        continue;
-      }
-      link.left = link.left || word == kGoodbye;
-      link.gives_up = word == kCause;
-      if (word == kEnd) end(std::nullopt);
+    switch (link.ear.hear(words)) {
+      case WatchEar::Heard::nothing:
+        return;
+      case WatchEar::Heard::goodbye:
+        link.left = true;
+        return;
+      case WatchEar::Heard::cause:
+        return lose({.rank = link.rank, .cause = link.ear.cause()});
+      case WatchEar::Heard::end:
+        return end(std::nullopt);
     }
   }
 
@@ -207,16 +216,17 @@ class SocketWatch final : public RankWatch {
     if (cause && leads()) {
       lose({.rank = 0, .cause = *cause});
     } else if (cause) {
-      send_now(links_.front().socket, fmt::format("{}{}\n", kCause, *cause));
+      send_now(links_.front().socket, cause_line(*cause));
     }
     if (over_ || told_ || !leaving_) return;
-    if (!leads()) tell(kGoodbye);
+    if (!leads()) tell(WatchWord::goodbye);
     over_ = !leads() || std::ranges::all_of(links_, &Link::left);
   }
 
   void lose(const LostRank& lost) {
     if (!leads()) std::this_thread::sleep_for(turn_to_speak(options_.rank));
-    tell(kEnd);  // Also to the lost one, which may come to itself and wonder where the others are.
+    tell(WatchWord::end);  // Also to the lost one, which may come to itself and wonder where the
+                           // others are.
     end(lost);
   }
 

@@ -9,8 +9,8 @@
 // of a suspended machine are, does not hold the pause against the others. MPI is not used: its
 // calls come from one thread at a time, and wait for whom they wait for.
 //
-//   rank 0:  WatchPost::open --> its directions() to all others --> lead_watch
-//   others:  join_watch
+//   rank 0:  WatchPost::open --> its directions() to all others --> lead_watch --> start
+//   others:  join_watch --> start
 
 #include <chrono>
 #include <cstddef>
@@ -52,6 +52,9 @@ class RankWatch {
   // Leaves in order. Rank 0 waits until all others have left, or ends as for any loss.
   virtual ~RankWatch() = default;
 
+  // Once, before all else. Where no thread can be started, this rank is not watched, as it keeps
+  // silent, and the others have to hear of it otherwise.
+  [[nodiscard]] virtual Status start() = 0;
   // This rank cannot go on: rank 0 hears the cause, says it, and all end, this one by on_loss.
   virtual void give_up(const std::string& cause) = 0;
   // On rank 0: the others end, as what is to be said has been said. This process goes on.

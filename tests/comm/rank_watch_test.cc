@@ -78,10 +78,12 @@ class Watches {
     auto first = lead_watch(*std::move(post), options(0));
     EXPECT_TRUE(first) << first.error().message;
     watches_[0] = *std::move(first);
+    EXPECT_TRUE(watches_[0]->start());
     for (std::size_t rank = 1; rank < count; ++rank) {
       auto other = others[rank - 1].get();
       EXPECT_TRUE(other) << other.error().message;
       watches_[rank] = *std::move(other);
+      EXPECT_TRUE(watches_[rank]->start());
     }
   }
 
@@ -183,6 +185,7 @@ TEST(RankWatch, SaysThatARankHasDied) {
                                     .patience = kPatience,
                                     .on_loss = [&](const auto& lost) { ending.note(lost); }});
   ASSERT_TRUE(watch) << watch.error().message;
+  ASSERT_TRUE((*watch)->start());
   (void)again.get();  // Its end closes the connection.
   ASSERT_TRUE(ending.comes());
   ASSERT_TRUE(ending.lost());
@@ -201,6 +204,27 @@ TEST(RankWatch, ListensToNobodyWithoutTheToken) {
       accept_caller(post->listening(), token, std::chrono::steady_clock::now() + milliseconds(300));
   EXPECT_FALSE(accepted);
   EXPECT_FALSE(stranger.get());
+}
+
+// One whose thread could not be started lets the others leave in peace.
+TEST(RankWatch, IsLeftInPeaceByARankThatIsNotWatched) {
+  auto post = WatchPost::open(2);
+  ASSERT_TRUE(post);
+  Ending ending;
+  auto other = std::async(std::launch::async, [directions = post->directions()] {
+    return join_watch(directions, {.rank = 1, .size = 2, .on_loss = {}});
+  });
+  auto watch =
+      lead_watch(*std::move(post), {.rank = 0,
+                                    .size = 2,
+                                    .beat = kBeat,
+                                    .patience = kPatience,
+                                    .on_loss = [&](const auto& lost) { ending.note(lost); }});
+  ASSERT_TRUE(watch) << watch.error().message;
+  ASSERT_TRUE((*watch)->start());
+  { const auto unwatched = other.get(); }
+  watch->reset();
+  EXPECT_EQ(ending.times(), 0);
 }
 
 TEST(RankWatch, NamesARankThatDoesNotCome) {

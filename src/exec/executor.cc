@@ -84,8 +84,14 @@ struct Executor::Impl {
 
   [[nodiscard]] std::vector<DeviceReport> hear_reports() const {
     std::vector<DeviceReport> reports;
-    for (std::size_t rank = 1; rank <= num_others(); ++rank)
-      reports.push_back(unpack_report(options.ranks->receive(rank)));
+    for (std::size_t rank = 1; rank <= num_others(); ++rank) {
+      DeviceReport& report = reports.emplace_back();
+      if (auto heard = unpack_report(options.ranks->receive(rank))) {
+        report = *std::move(heard);
+      } else {
+        report.failure = heard.error().message;
+      }
+    }
     return reports;
   }
 

@@ -132,7 +132,10 @@ Status follow(Ranks& ranks, const Checkpoint& checkpoint, const ModelSpec& model
   const PinnedThread pinned(device.cores.empty() ? std::optional<int>() : device.cores.front());
   Follower follower(ranks, checkpoint, model);
   follower.start_worker(device);
-  while (follower.obey(unpack_word(ranks.receive(0)))) {
+  for (bool more = true; more;) {
+    const auto word = unpack_word(ranks.receive(0));
+    if (!word) return tl::unexpected(word.error());
+    more = follower.obey(*word);
   }
   if (follower.failure().empty()) return {};
   return run_failed(follower.failure());

@@ -1,12 +1,13 @@
 #include "exec/rank_words.h"
 
 #include <cstring>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "base/check.h"
 #include "plan/plan_json.h"
 
 namespace weir {
@@ -35,39 +36,67 @@ class Writer {
   std::vector<std::byte> bytes_;
 };
 
+// Reads what a Writer has put. Where something else has come, all that is got is empty from there
+// on, and it is not `whole`.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : left_(bytes) {}
-  ~Reader() { CHECK(left_.empty(), "a message between ranks is read to its end"); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
 
   template <class T>
   T get() {
+    static_assert(std::is_trivially_copyable_v<T> && !std::is_same_v<T, bool>);
     T value{};
-    std::memcpy(&value, next(sizeof(T)).data(), sizeof(T));
+    const auto bytes = next(sizeof(T));
+    if (!bytes.empty()) std::memcpy(&value, bytes.data(), sizeof(T));
     return value;
+  }
+  bool get_bool() {
+    const auto value = get<std::uint8_t>();
+    if (value > 1) fail();
+    return value == 1;
   }
   template <class Items>
   void get_all(Items& items) {
-    using T = typename Items::value_type;
-    const auto count = static_cast<std::size_t>(get<std::uint64_t>());
-    CHECK(count <= left_.size() / sizeof(T), "a message between ranks holds what it says");
+    const std::size_t count = get_count(sizeof(typename Items::value_type));
     items.resize(count);
-    const auto bytes = next(count * sizeof(T));
-    if (count > 0) std::memcpy(items.data(), bytes.data(), bytes.size());
+    const auto bytes = next(count * sizeof(typename Items::value_type));
+    if (!bytes.empty()) std::memcpy(items.data(), bytes.data(), bytes.size());
   }
+  // Of things that take so many bytes at least, each.
+  std::size_t get_count(std::size_t size) {
+    const auto count = get<std::uint64_t>();
+    if (count <= left_.size() / size) return static_cast<std::size_t>(count);
+    fail();
+    return 0;
+  }
+  [[nodiscard]] bool whole() const { return !failed_ && left_.empty(); }
 
  private:
+  void fail() {
+    failed_ = true;
+    left_ = {};
+  }
   std::span<const std::byte> next(std::size_t size) {
-    CHECK(size <= left_.size(), "a message between ranks holds what it says");
+    if (size > left_.size()) {
+      fail();
+      return {};
+    }
     const auto bytes = left_.first(size);
     left_ = left_.subspan(size);
     return bytes;
   }
 
   std::span<const std::byte> left_;
+  bool failed_ = false;
 };
+
+// Of a vector, beside what is in it.
+constexpr std::size_t kLeastOfVector = sizeof(std::uint64_t);
+
+tl::unexpected<Error> not_understood(std::size_t size) {
+  return run_failed(fmt::format(
+      "found a message of {} bytes that is none, allowed what ranks of one build say", size));
+}
 
 struct PutWord {
   Writer& out;
@@ -102,11 +131,11 @@ struct GetWord {
   void operator()(StepWord& word) const {
     word.plan = in.get<std::uint64_t>();
     word.step_index = in.get<std::int32_t>();
-    word.record = in.get<bool>();
+    word.record = in.get_bool();
     in.get_all(word.lengths);
     in.get_all(word.sequences);
-    for (auto count = in.get<std::uint64_t>(); count > 0; --count)
-      in.get_all(word.tokens.emplace_back());
+    word.tokens.resize(in.get_count(kLeastOfVector));
+    for (auto& tokens : word.tokens) in.get_all(tokens);
     in.get_all(word.rope_lengths);
   }
   void operator()(ForgetPlanWord& word) const { word.plan = in.get<std::uint64_t>(); }
@@ -115,13 +144,13 @@ struct GetWord {
   void operator()(CloseWord&) const {}
 };
 
-// The alternative of that index, empty.
+// The alternative of that index, empty; nullopt where there is none.
 template <std::size_t i = 0>
-RankWord word_of(std::size_t index) {
+std::optional<RankWord> word_of(std::size_t index) {
   if constexpr (i < std::variant_size_v<RankWord>) {
     return index == i ? RankWord(std::in_place_index<i>) : word_of<i + 1>(index);
   } else {
-    CHECK(false, "a message between ranks is of a known kind");
+    return std::nullopt;
   }
 }
 
@@ -134,11 +163,12 @@ std::vector<std::byte> pack(const RankWord& word) {
   return out.take();
 }
 
-RankWord unpack_word(std::span<const std::byte> bytes) {
+Result<RankWord> unpack_word(std::span<const std::byte> bytes) {
   Reader in(bytes);
-  RankWord word = word_of(in.get<std::uint8_t>());
-  std::visit(GetWord{in}, word);
-  return word;
+  auto word = word_of(in.get<std::uint8_t>());
+  if (word) std::visit(GetWord{in}, *word);
+  if (!word || !in.whole()) return not_understood(bytes.size());
+  return *std::move(word);
 }
 
 std::vector<std::byte> pack(const DeviceReport& report) {
@@ -154,17 +184,18 @@ std::vector<std::byte> pack(const DeviceReport& report) {
   return out.take();
 }
 
-DeviceReport unpack_report(std::span<const std::byte> bytes) {
+Result<DeviceReport> unpack_report(std::span<const std::byte> bytes) {
   Reader in(bytes);
   DeviceReport report;
   in.get_all(report.failure);
-  for (auto count = in.get<std::uint64_t>(); count > 0; --count) {
-    Record& record = report.records.emplace_back();
+  report.records.resize(in.get_count(sizeof(TaskRecord) + kLeastOfVector));
+  for (Record& record : report.records) {
     record.task = in.get<TaskRecord>();
     in.get_all(record.partners);
   }
   in.get_all(report.logits);
   report.held = in.get<Executor::Held>();
+  if (!in.whole()) return not_understood(bytes.size());
   return report;
 }
 

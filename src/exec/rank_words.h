@@ -1,7 +1,7 @@
 #pragma once
 // What rank 0 says to the ranks that hold the other devices of its executor, and what they answer.
-// Binary, as both are the same build (they have checked that when they joined); a message that does
-// not fit is a bug.
+// Binary, as both are the same build (they have checked that when they joined). A message that is
+// none is an error; what one says is not checked against the plan.
 
 #include <cstddef>
 #include <cstdint>
@@ -52,9 +52,9 @@ struct DeviceReport {
 };
 
 [[nodiscard]] std::vector<std::byte> pack(const RankWord& word);
-[[nodiscard]] RankWord unpack_word(std::span<const std::byte> bytes);
+[[nodiscard]] Result<RankWord> unpack_word(std::span<const std::byte> bytes);
 [[nodiscard]] std::vector<std::byte> pack(const DeviceReport& report);
-[[nodiscard]] DeviceReport unpack_report(std::span<const std::byte> bytes);
+[[nodiscard]] Result<DeviceReport> unpack_report(std::span<const std::byte> bytes);
 
 [[nodiscard]] std::vector<std::uint8_t> plan_document(const Plan& plan);
 [[nodiscard]] Result<ValidPlan> read_plan_document(std::span<const std::uint8_t> document);

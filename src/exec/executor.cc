@@ -15,6 +15,7 @@
 #include "exec/prepared_plan.h"
 #include "exec/rank_words.h"
 #include "exec/worker.h"
+#include "plan/plan_json.h"
 
 namespace weir {
 
@@ -178,7 +179,7 @@ struct Executor::Impl {
     settle_steps();
     if (failure) return tl::unexpected(*failure);
     if (num_others() > 0)
-      tell(PrepareWord{.plan = fresh.number, .document = plan_document(plan.plan())});
+      tell(PrepareWord{.plan = fresh.number, .document = plan_to_json_text(plan.plan())});
     Work loading;
     post(plan, {.kind = Job::Kind::prepare, .plan = &plan, .prepared = &fresh.prepared}, loading);
     settle(loading);

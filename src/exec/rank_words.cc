@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "plan/plan_json.h"
 
 namespace weir {
@@ -199,16 +200,14 @@ Result<DeviceReport> unpack_report(std::span<const std::byte> bytes) {
   return report;
 }
 
-std::vector<std::uint8_t> plan_document(const Plan& plan) {
-  return nlohmann::json::to_cbor(plan_to_json(plan));
-}
-
-Result<ValidPlan> read_plan_document(std::span<const std::uint8_t> document) {
-  const auto json = nlohmann::json::from_cbor(document.begin(), document.end(), true, false);
-  auto plan = plan_from_json(json, "the plan of rank 0");
+Result<ValidPlan> read_plan_document(std::string_view document) {
+  constexpr std::string_view kSource = "the plan of rank 0";
+  const auto json = parse_json(document, kSource);
+  if (!json) return tl::unexpected(json.error());
+  auto plan = plan_from_json(*json, kSource);
   if (!plan) return tl::unexpected(plan.error());
   auto valid = validate(*std::move(plan));
-  if (!valid) return invalid_input("the plan of rank 0: " + join_problems(valid.error()));
+  if (!valid) return invalid_input(fmt::format("{}: {}", kSource, join_problems(valid.error())));
   return *std::move(valid);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -20,7 +21,7 @@ namespace weir {
 // Plans have numbers that are never used again, so that steps can refer to them.
 struct PrepareWord {
   std::uint64_t plan = 0;
-  std::vector<std::uint8_t> document;  // plan_to_json, as CBOR.
+  std::string document;  // plan_to_json_text.
 };
 struct StepWord {
   std::uint64_t plan = 0;
@@ -56,7 +57,6 @@ struct DeviceReport {
 [[nodiscard]] std::vector<std::byte> pack(const DeviceReport& report);
 [[nodiscard]] Result<DeviceReport> unpack_report(std::span<const std::byte> bytes);
 
-[[nodiscard]] std::vector<std::uint8_t> plan_document(const Plan& plan);
-[[nodiscard]] Result<ValidPlan> read_plan_document(std::span<const std::uint8_t> document);
+[[nodiscard]] Result<ValidPlan> read_plan_document(std::string_view document);
 
 }  // namespace weir

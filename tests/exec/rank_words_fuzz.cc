@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "exec/rank_words.h"
+#include "plan/plan_json.h"
 
 namespace {
 
@@ -28,7 +29,7 @@ void read_word(std::span<const std::byte> bytes) {
     CHECK(plan.error().message.find('\n') == std::string::npos, "an error is one line");
     return;
   }
-  const auto again = read_plan_document(plan_document(plan->plan()));
+  const auto again = read_plan_document(plan_to_json_text(plan->plan()));
   CHECK(again.has_value() && again->plan() == plan->plan(), "a plan that is sent reads back equal");
 }
 

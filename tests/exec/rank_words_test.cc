@@ -46,9 +46,9 @@ TEST(RankWords, AreReadAsTheyWereSaid) {
   EXPECT_EQ(word.sequences, step_word().sequences);
   EXPECT_EQ(word.tokens, step_word().tokens);
   EXPECT_EQ(word.rope_lengths, step_word().rope_lengths);
-  const auto prepare = unpack_word(pack(PrepareWord{.plan = 1, .document = {1, 2, 3}}));
+  const auto prepare = unpack_word(pack(PrepareWord{.plan = 1, .document = "a plan"}));
   ASSERT_TRUE(prepare) << prepare.error().message;
-  EXPECT_EQ(std::get<PrepareWord>(*prepare).document, (std::vector<std::uint8_t>{1, 2, 3}));
+  EXPECT_EQ(std::get<PrepareWord>(*prepare).document, "a plan");
   const auto close = unpack_word(pack(CloseWord{}));
   ASSERT_TRUE(close) << close.error().message;
   EXPECT_TRUE(std::holds_alternative<CloseWord>(*close));

@@ -8,7 +8,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
@@ -180,9 +179,12 @@ class ClaimsCommand final : public Command {
     for (const AssumptionSpec& spec : assumption_specs()) {
       std::string flag = "--" + std::string(spec.name);
       std::ranges::replace(flag, '_', '-');
-      app.add_option(flag, assumptions_[std::string(spec.name)], std::string(spec.help))
-          ->type_name("VALUE")
-          ->group("Assumptions (default: as printed, note by note)");
+      add_text(app,
+               {.name = flag,
+                .help = std::string(spec.help),
+                .value = "VALUE",
+                .group = "Assumptions (default: as printed, note by note)"},
+               assumptions_[std::string(spec.name)]);
     }
     add_examples(app,
                  "  weir claims\n"

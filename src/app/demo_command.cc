@@ -6,7 +6,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
@@ -217,9 +216,8 @@ class DemoCommand final : public Command {
     if (json_) {
       print_json(as_json());
     } else {
-      print("\n" + render(comparison_of(runs_)) +
-            fmt::format("\nA trace of the last run: {} (open it in https://ui.perfetto.dev)\n",
-                        trace_path_));
+      print(fmt::format("\n{}\nA trace of the last run: {} (open it in https://ui.perfetto.dev)\n",
+                        render(comparison_of(runs_)), trace_path_));
     }
     if (interrupted()) return ExitCode::interrupted;
     for (const RunSummary& run : runs_) {

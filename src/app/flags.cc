@@ -1,8 +1,8 @@
 #include "app/flags.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <functional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -21,6 +21,7 @@ CLI::Option* add_value(CLI::App& app, const FlagText& flag, const std::string& t
                        const std::function<void(const std::string&)>& read) {
   auto* option = app.add_option_function<std::string>(flag.name, read, flag.help);
   option->type_name(type)->required(flag.required);
+  if (!flag.group.empty()) option->group(flag.group);
   return option;
 }
 
@@ -108,16 +109,27 @@ void add_seed(CLI::App& app, std::uint64_t& value) {
 }
 
 void add_text(CLI::App& app, const FlagText& flag, std::string& value) {
-  add_value(app, flag, "TEXT", [&value](const std::string& text) { value = text; });
+  add_text(app, flag, [&value](const std::string& text) { value = text; });
 }
 
 void add_text(CLI::App& app, const FlagText& flag, std::optional<std::string>& value) {
-  add_value(app, flag, "TEXT", [&value](const std::string& text) { value = text; });
+  add_text(app, flag, [&value](const std::string& text) { value = text; });
+}
+
+void add_text(CLI::App& app, const FlagText& flag,
+              const std::function<void(const std::string&)>& read) {
+  add_value(app, flag, flag.value, read);
+}
+
+void add_output(CLI::App& app, const FlagText& flag, std::optional<std::string>& path) {
+  add_value(app, flag, "[FILE]", [&path](const std::string& text) {
+    path = text.empty() ? "-" : text;
+  })->expected(0, 1);
 }
 
 void add_texts(CLI::App& app, const FlagText& flag, std::vector<std::string>& values) {
   app.add_option(flag.name, values, flag.help)
-      ->type_name("TEXT")
+      ->type_name(flag.value)
       ->required(flag.required)
       ->allow_extra_args(false);
 }
@@ -144,6 +156,15 @@ void add_dtype(CLI::App& app, const FlagText& flag, std::optional<DType>& value)
 void add_switch(CLI::App& app, const FlagText& flag, bool& value) {
   app.add_flag(flag.name, value, flag.help);
 }
+
+bool is_given(const CLI::App& app, const std::string& name) { return app.count(name) != 0; }
+
+CLI::App& add_subcommand(CLI::App& app, const std::string& name, const std::string& summary) {
+  app.require_subcommand(1);
+  return *app.add_subcommand(name, summary);
+}
+
+bool is_named(const CLI::App& subcommand) { return subcommand.parsed(); }
 
 void add_examples(CLI::App& app, const std::string& examples) {
   app.footer("\nExamples:\n" + examples);

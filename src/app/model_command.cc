@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
@@ -47,10 +46,9 @@ struct ShownModel {
 class ModelCommand final : public Command {
  public:
   void declare(CLI::App& app) override {
-    app.require_subcommand(1);
-    new_ = app.add_subcommand("new", "write a model folder in Hugging Face format");
+    new_ = &add_subcommand(app, "new", "write a model folder in Hugging Face format");
     declare_new(*new_);
-    show_ = app.add_subcommand("show", "shapes, exact parameter counts, bytes and FLOPs");
+    show_ = &add_subcommand(app, "show", "shapes, exact parameter counts, bytes and FLOPs");
     add_text(*show_,
              {.name = "model",
               .help = "a model folder, a config.json or a preset: " + preset_names(),
@@ -63,7 +61,7 @@ class ModelCommand final : public Command {
                  "  weir model new --preset tiny --out /tmp/tiny\n  weir model show /tmp/tiny");
   }
 
-  Result<ExitCode> run() override { return new_->parsed() ? write_new() : show(); }
+  Result<ExitCode> run() override { return is_named(*new_) ? write_new() : show(); }
 
  private:
   void declare_new(CLI::App& app) {

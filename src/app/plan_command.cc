@@ -8,7 +8,6 @@
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
@@ -116,11 +115,11 @@ class PlanCommand final : public Command {
 
  private:
   void declare_outputs(CLI::App& app) {
-    app.add_option_function<std::string>(
-           "--json", [this](const std::string& path) { options_.json = path.empty() ? "-" : path; },
-           "the plan as JSON, to this file or, without one, to stdout and nothing else there")
-        ->type_name("[FILE]")
-        ->expected(0, 1);
+    add_output(app,
+               {.name = "--json",
+                .help = "the plan as JSON, to this file or, without one, to stdout and nothing "
+                        "else there"},
+               options_.json);
     add_text(app, {.name = "--dot", .help = "write the plan as Graphviz DOT here"}, options_.dot);
     add_text(app, {.name = "--svg", .help = "draw the plan here, with Graphviz"}, options_.svg);
     add_text(app,

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 
 #include "app/flags.h"
 #include "spec/local_cluster.h"

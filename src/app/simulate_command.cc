@@ -5,7 +5,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
@@ -160,7 +159,7 @@ class SimulateCommand final : public Command {
     for (const SweepAxis& axis : axes) {
       if (!is_work_axis(axis)) continue;
       const std::string flag = axis.name == "seq" ? "--prompt-len" : "--" + axis.name;
-      if (app_->count(flag) == 0) continue;
+      if (!is_given(*app_, flag)) continue;
       return invalid_input(
           fmt::format("{}: found a value with --sweep {}, allowed one of them", flag, axis.name));
     }

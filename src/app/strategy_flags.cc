@@ -6,7 +6,8 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <CLI/CLI.hpp>
+
+#include "app/flags.h"
 
 namespace weir {
 namespace {
@@ -38,9 +39,11 @@ void add_strategy_flags(CLI::App& app, StrategyChoice& choice) {
                                                           spec.default_value));
     }
   }
-  app.add_option("-s,--strategy", choice.name,
-                 fmt::format("how to split: {} (default single)", fmt::join(names, ", ")))
-      ->type_name("NAME");
+  add_text(app,
+           {.name = "-s,--strategy",
+            .help = fmt::format("how to split: {} (default single)", fmt::join(names, ", ")),
+            .value = "NAME"},
+           choice.name);
   for (const auto& [name, help] : flags) {
     const std::string key = name;
     // Words are joined as in JSON and reports; hyphens, as other flags have them, do as well.
@@ -48,11 +51,12 @@ void add_strategy_flags(CLI::App& app, StrategyChoice& choice) {
     std::ranges::replace(hyphenated, '_', '-');
     const std::string spellings =
         hyphenated == name ? "--" + name : fmt::format("--{},--{}", name, hyphenated);
-    app.add_option_function<std::string>(
-           spellings, [&choice, key](const std::string& text) { choice.values[key] = text; },
-           fmt::format("{}", fmt::join(help, "; ")))
-        ->type_name("VALUE")
-        ->group("Strategy options");
+    add_text(app,
+             {.name = spellings,
+              .help = fmt::format("{}", fmt::join(help, "; ")),
+              .value = "VALUE",
+              .group = "Strategy options"},
+             [&choice, key](const std::string& text) { choice.values[key] = text; });
   }
 }
 

@@ -106,7 +106,7 @@ class BenchCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
-    if (auto read = read_lengths(); !read) return tl::unexpected(read.error());
+    if (auto read = read_lengths(); !read) return refuse(read.error());
     return take_role({.lead = [this](Ranks* ranks) { return lead(ranks); },
                       .obey = [this](Ranks& ranks) { return obey(ranks); }});
   }
@@ -129,7 +129,7 @@ class BenchCommand final : public Command {
   }
   static RankIdentity identity(const Result<Subject>& subject) {
     if (!subject) return tl::unexpected(subject.error());
-    return config_of(subject->own.model);
+    return identity_of("bench", subject->own.model);
   }
 
   // The whole bench; with ranks, rank 0's part of it.

@@ -45,8 +45,6 @@ class CalibrateCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
-    if (auto checked = check_output_path("--out", out_); !checked)
-      return tl::unexpected(checked.error());
     return take_role({.lead = [this](Ranks* ranks) { return lead(ranks); },
                       .obey = [this](Ranks& ranks) { return obey(ranks); }});
   }
@@ -58,7 +56,7 @@ class CalibrateCommand final : public Command {
         .devices = devices_,
         .least_seconds = least_seconds_,
         .progress = [&](std::string_view next) { line.show(next); }};
-    auto calibrated = ranks == nullptr ? calibrate(options) : calibrate_all(*ranks, options);
+    auto calibrated = measure(ranks, options);
     line.clear();
     if (!calibrated) return tl::unexpected(calibrated.error());
     if (auto written = write_cluster_file(out_, *calibrated); !written)
@@ -88,16 +86,23 @@ class CalibrateCommand final : public Command {
                       "is a device",
                       *devices_.num_devices));
     }
-    return nlohmann::json{{"least_seconds", least_seconds_}};
+    return nlohmann::json{{"command", "calibrate"}, {"--least-seconds", least_seconds_}};
   }
 
-  Result<ClusterSpec> calibrate_all(Ranks& ranks, const CalibrationOptions& options) const {
-    RankLeader leader(ranks);
-    if (auto all = leader.gather(identity(), devices_.cores_per_device); !all)
-      return tl::unexpected(all.error());
-    leader.go(rank_devices(leader.machine()));
-    auto calibrated = calibrate_ranks(ranks, leader.machine(), options);
-    if (!calibrated) end_all(ranks, calibrated.error());
+  Result<ClusterSpec> measure(Ranks* ranks, const CalibrationOptions& options) const {
+    std::optional<RankLeader> leader;
+    if (ranks != nullptr) {
+      leader.emplace(*ranks);
+      if (auto all = leader->gather(identity(), devices_.cores_per_device); !all)
+        return tl::unexpected(all.error());
+    }
+    // Other ranks' hosts need not have that folder.
+    if (auto checked = check_output_path("--out", out_); !checked)
+      return tl::unexpected(checked.error());
+    if (!leader) return calibrate(options);
+    leader->go(rank_devices(leader->machine()));
+    auto calibrated = calibrate_ranks(*ranks, leader->machine(), options);
+    if (!calibrated) end_all(*ranks, calibrated.error());
     return calibrated;
   }
 

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,16 +14,17 @@
 #include "app/flags.h"
 #include "app/interrupt.h"
 #include "app/output.h"
+#include "app/rank_session.h"
 #include "app/version.h"
 #include "comm/launch.h"
 
 namespace weir {
 namespace {
 
-// What all ranks find wrong is said once.
-ExitCode say_error(const Error& error, const std::optional<Launch>& launch) {
-  if (!launch || launch->rank == 0) return print_error(error);
-  return exit_code_of(error);
+ExitCode end_with(const Result<ExitCode>& code) {
+  if (!code) return print_error(code.error());
+  if (const Status flushed = flush_output(); !flushed) return print_error(flushed.error());
+  return *code;
 }
 
 Error wants_one_rank(std::string_view command, const Launch& launch) {
@@ -30,6 +32,15 @@ Error wants_one_rank(std::string_view command, const Launch& launch) {
       .kind = ErrorKind::invalid_input,
       .message = fmt::format("{}: found {} ranks, allowed 1 (run, calibrate and bench take more)",
                              command, launch.size)};
+}
+
+Error unexpected_end(const std::exception& error) {
+  const std::string cause =
+      dynamic_cast<const std::bad_alloc*>(&error) != nullptr ? "out of memory" : error.what();
+  const auto launch = detect_launch();
+  if (!launch || launch->size == 1) return {ErrorKind::run_failed, "run: " + cause};
+  return {ErrorKind::run_failed,
+          fmt::format("rank {} on host {}: {}", launch->rank, host_name(), cause)};
 }
 
 ExitCode run_program(int argc, const char* const* argv) {
@@ -53,18 +64,15 @@ ExitCode run_program(int argc, const char* const* argv) {
     if (!launch || launch->rank == 0) app.exit(help_or_version);
     return ExitCode::success;
   } catch (const CLI::ParseError& error) {
-    return say_error(describe(error, app), launch);
+    return end_with(refuse(describe(error, app)));
   }
   catch_interrupts();
   for (std::size_t i = 0; i < parsers.size(); ++i) {
     if (!parsers[i]->parsed()) continue;
     const CommandEntry& entry = commands()[i];
     if (launch && launch->size > 1 && !entry.takes_ranks)
-      return say_error(wants_one_rank(entry.name, *launch), launch);
-    const Result<ExitCode> code = made[i]->run();
-    if (!code) return say_error(code.error(), launch);
-    if (const Status flushed = flush_output(); !flushed) return print_error(flushed.error());
-    return *code;
+      return end_with(refuse(wants_one_rank(entry.name, *launch)));
+    return end_with(made[i]->run());
   }
   return ExitCode::wrong_input;
 }
@@ -76,7 +84,6 @@ int main(int argc, char** argv) {
   try {
     return static_cast<int>(weir::run_program(argc, argv));
   } catch (const std::exception& error) {  // Memory, above all.
-    return static_cast<int>(weir::print_error(
-        {.kind = weir::ErrorKind::run_failed, .message = std::string("run: ") + error.what()}));
+    return static_cast<int>(weir::print_error(weir::unexpected_end(error)));
   }
 }

@@ -17,6 +17,16 @@ void write(std::FILE* stream, std::string_view text) {
   std::fflush(stream);  // Errors stay with the stream until flush_output asks for them.
 }
 
+ExitCode exit_code_of(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::invalid_input:
+      return ExitCode::wrong_input;
+    case ErrorKind::run_failed:
+      break;
+  }
+  return ExitCode::run_failed;
+}
+
 }  // namespace
 
 void print(std::string_view text) { write(stdout, text); }
@@ -39,16 +49,6 @@ ExitCode print_error(const Error& error) {
   }
   write(stderr, line + "\n");
   return exit_code_of(error);
-}
-
-ExitCode exit_code_of(const Error& error) {
-  switch (error.kind) {
-    case ErrorKind::invalid_input:
-      return ExitCode::wrong_input;
-    case ErrorKind::run_failed:
-      break;
-  }
-  return ExitCode::run_failed;
 }
 
 Status flush_output() {

@@ -21,7 +21,6 @@ void print(std::string_view text);
 void print_json(const nlohmann::json& document);
 // "weir: MESSAGE" to stderr, on one line whatever the message holds; returns the error's exit code.
 ExitCode print_error(const Error& error);
-[[nodiscard]] ExitCode exit_code_of(const Error& error);
 // Everything printed has arrived; an error where it could not be written.
 [[nodiscard]] Status flush_output();
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "app/output.h"
+#include "app/rank_setup.h"
 #include "comm/launch.h"
 
 namespace weir {
@@ -46,8 +47,22 @@ Result<ExitCode> take_role(const RankRoles& roles) {
   const auto launch = detect_launch();
   if (!launch || launch->size == 1) return roles.lead(nullptr);
   const auto ranks = join_ranks(*launch, end_process);
+  // All fail together. Rank 0 says why, and a launcher that sees another one fail first ends it.
+  if (!ranks && launch->rank != 0) return ExitCode::success;
   if (!ranks) return tl::unexpected(ranks.error());
   return play(**ranks, roles);
+}
+
+Result<ExitCode> refuse(const Error& error) {
+  return take_role({.lead = [&](Ranks* ranks) -> Result<ExitCode> {
+                      if (ranks != nullptr)
+                        (void)RankLeader(*ranks).gather(tl::unexpected(error), {});
+                      return tl::unexpected(error);
+                    },
+                    .obey = [&](Ranks& ranks) -> Result<ExitCode> {
+                      (void)await_go(ranks, tl::unexpected(error), {});
+                      return ExitCode::success;
+                    }});
 }
 
 void end_all(Ranks& ranks, const Error& error) {

@@ -18,6 +18,11 @@ struct RankRoles {
 // Memory that runs out on any rank, and other exceptions, end the run on all of them.
 [[nodiscard]] Result<ExitCode> take_role(const RankRoles& roles);
 
+// What is wrong with this process's command line, before the command has begun. Other ranks may
+// find nothing wrong with theirs, and wait: so ranks come together even for this. What rank 0 finds
+// it says itself, what another one finds it says of that.
+[[nodiscard]] Result<ExitCode> refuse(const Error& error);
+
 // On rank 0, where others may wait in the middle of an exchange, so that none of them can come to
 // an orderly end: says the error and ends all.
 [[noreturn]] void end_all(Ranks& ranks, const Error& error);

@@ -3,6 +3,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
+#include <fstream>
 #include <map>
 #include <set>
 #include <utility>
@@ -60,8 +63,24 @@ void use_cpus(const std::vector<int>& cpus) {
   (void)sched_setaffinity(0, sizeof(set), &set);
 }
 
+// Of the file that this program is: FNV-1a, by words. Builds of one version may differ in what they
+// make of a message.
+std::string build_of_this_program() {
+  std::ifstream file("/proc/self/exe", std::ios::binary);
+  std::uint64_t hash = 0xcbf29ce484222325;
+  std::array<std::uint64_t, 4096> words{};
+  do {
+    words.fill(0);
+    file.read(reinterpret_cast<char*>(words.data()), sizeof(words));
+    for (const std::uint64_t word : words) hash = (hash ^ word) * 0x100000001b3;
+  } while (file);
+  return fmt::format("{:016x}", hash);
+}
+
 // What a rank says when it is there.
-json greeting() { return {{"version", kVersion}, {"cpus", usable_cpus()}}; }
+json greeting() {
+  return {{"version", kVersion}, {"build", build_of_this_program()}, {"cpus", usable_cpus()}};
+}
 
 // What it says when it knows its share of the host.
 json readiness(const RankIdentity& own, const HostShare& share,
@@ -93,6 +112,22 @@ std::vector<HostShare> shares_of(const Ranks& ranks, const std::vector<json>& gr
     shares[rank].cpus.assign(together.begin(), together.end());
   }
   return shares;
+}
+
+// The command first: others differ because of it.
+std::optional<std::string> difference_of(const json& identity, const json& of_rank_0) {
+  std::vector<std::string> names = {"command"};
+  for (const auto& [name, value] : of_rank_0.items()) names.push_back(name);
+  for (const std::string& name : names) {
+    const json found = identity.value(name, json());
+    const json wanted = of_rank_0.value(name, json());
+    if (found == wanted) continue;
+    if (wanted.is_object())
+      return fmt::format("found another {0} than rank 0, allowed one {0}", name);
+    return fmt::format("{}: found {}, allowed {}, that of rank 0", name, found.dump(),
+                       wanted.dump());
+  }
+  return std::nullopt;
 }
 
 // One node per host, in the order of their ranks, with a device for each.
@@ -138,9 +173,13 @@ Result<RankModel> open_rank_model(const std::string& folder) {
   return RankModel{.model = *std::move(model), .checkpoint = *std::move(checkpoint)};
 }
 
-RankIdentity identity_of(const Result<RankModel>& own) {
+RankIdentity identity_of(std::string_view command, const ModelSpec& model) {
+  return json{{"command", command}, {"model", config_of(model)}};
+}
+
+RankIdentity identity_of(std::string_view command, const Result<RankModel>& own) {
   if (!own) return tl::unexpected(own.error());
-  return config_of(own->model);
+  return identity_of(command, own->model);
 }
 
 std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster) {
@@ -198,10 +237,16 @@ Status RankLeader::gather(const RankIdentity& own, std::optional<std::int64_t> t
   // Of another version nothing more is understood.
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
     const json& version = greetings[rank].at("version");
-    if (version == kVersion) continue;
-    return named(
-        ranks_, rank,
-        fmt::format("found weir {}, allowed {}, that of rank 0", version.dump(), kVersion));
+    if (version != kVersion) {
+      return named(
+          ranks_, rank,
+          fmt::format("found weir {}, allowed {}, that of rank 0", version.dump(), kVersion));
+    }
+    if (greetings[rank].at("build") == greetings[0].at("build")) continue;
+    return named(ranks_, rank,
+                 fmt::format("found another build of weir {} than rank 0, allowed one build on all "
+                             "hosts",
+                             kVersion));
   }
   const std::vector<HostShare> shares = shares_of(ranks_, greetings);
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
@@ -214,8 +259,8 @@ Status RankLeader::gather(const RankIdentity& own, std::optional<std::int64_t> t
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     if (answers[rank].contains("error"))
       return named(ranks_, rank, answers[rank].at("error").get<std::string>());
-    if (answers[rank].at("identity") != answers[0].at("identity"))
-      return named(ranks_, rank, "found another model than rank 0 in the same folder, allowed one");
+    const auto difference = difference_of(answers[rank].at("identity"), answers[0].at("identity"));
+    if (difference) return named(ranks_, rank, *difference);
   }
   auto machine = join_hosts(ranks_, answers);
   if (!machine) return tl::unexpected(machine.error());

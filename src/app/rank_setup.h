@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -27,9 +28,10 @@ struct RankModel {
 };
 [[nodiscard]] Result<RankModel> open_rank_model(const std::string& folder);
 
-// What all ranks must have alike, or why this one cannot take part.
+// What all ranks must have alike, by name, or why this one cannot take part.
 using RankIdentity = Result<nlohmann::json>;
-[[nodiscard]] RankIdentity identity_of(const Result<RankModel>& own);
+[[nodiscard]] RankIdentity identity_of(std::string_view command, const ModelSpec& model);
+[[nodiscard]] RankIdentity identity_of(std::string_view command, const Result<RankModel>& own);
 
 // The devices of a cluster of CPU devices, as a rank runs each.
 [[nodiscard]] std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster);

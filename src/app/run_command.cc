@@ -28,6 +28,7 @@ namespace {
 
 constexpr std::int64_t kMostNewTokens = std::int64_t{1} << 31;
 constexpr std::int64_t kMostPrompts = 4096;
+constexpr std::string_view kName = "run";
 
 struct RunOptions {
   std::string model;
@@ -175,8 +176,6 @@ class RunCommand final : public Command {
   }
 
   Result<ExitCode> run() override {
-    if (auto checked = check_output_path("--trace", options_.trace_path); !checked)
-      return tl::unexpected(checked.error());
     return take_role({.lead = [this](Ranks* ranks) { return lead(ranks); },
                       .obey = [this](Ranks& ranks) { return obey(ranks); }});
   }
@@ -188,11 +187,15 @@ class RunCommand final : public Command {
     std::optional<RankLeader> leader;
     if (ranks != nullptr) {
       leader.emplace(*ranks);
-      if (auto all = leader->gather(identity_of(model), options_.setup.threads_per_device); !all)
+      if (auto all = leader->gather(identity_of(kName, model), options_.setup.threads_per_device);
+          !all)
         return tl::unexpected(all.error());
       options_.setup.rank_machine = leader->machine();
     }
     if (!model) return tl::unexpected(model.error());
+    // Other ranks' hosts need not have that folder.
+    if (auto checked = check_output_path("--trace", options_.trace_path); !checked)
+      return tl::unexpected(checked.error());
     const auto setup = set_up(model->model, options_.setup);
     if (!setup) return tl::unexpected(setup.error());
     if (ranks != nullptr && options_.setup.cluster != "local") {
@@ -217,7 +220,8 @@ class RunCommand final : public Command {
   // The part of any other rank, which says nothing.
   Result<ExitCode> obey(Ranks& ranks) const {
     const auto model = open_rank_model(options_.model);
-    const auto device = await_go(ranks, identity_of(model), options_.setup.threads_per_device);
+    const auto device =
+        await_go(ranks, identity_of(kName, model), options_.setup.threads_per_device);
     // Rank 0 says why, and its exit code is the run's: launchers may add up those of all ranks.
     if (!device) return ExitCode::success;
     const Status followed = follow(ranks, model->checkpoint, model->model, *device);

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -208,6 +209,53 @@ TEST_F(MpiFailure, NamesTheRankThatHasAnotherModel) {
   EXPECT_EQ(count_of(result.err, "weir: "), 1U) << result.err;
   EXPECT_NE(result.err.find("weir: rank 1 on host "), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("found another model than rank 0"), std::string::npos) << result.err;
+}
+
+// Three ranks, the first one with the first arguments.
+ProgramResult run_mixed(const Arguments& first, const Arguments& others) {
+  Arguments command = weir_on(1, first);
+  command.emplace_back(":");
+  const Arguments rest = weir_on(2, others);
+  command.insert(command.end(), rest.begin(), rest.end());
+  return run_program(mpiexec(new_mark(), command));
+}
+
+// Rank 0, with nothing wrong, is not left waiting for ranks that have.
+TEST_F(MpiFailure, SaysWhatIsWrongWithAnotherRanksCommandLine) {
+  const Arguments right = {"run", "-m", tiny(), "-p", "x", "-s", "context_parallel", "--cp", "3"};
+  Arguments wrong = right;
+  wrong.emplace_back("--no-such-flag");
+  const std::vector<std::pair<Arguments, std::string>> cases = {
+      {wrong, "--no-such-flag: found an unknown option"},
+      {{"plan", "-m", tiny()}, "plan: found 3 ranks, allowed 1"},
+      {{"bench", "-m", tiny()}, "command: found \"bench\", allowed \"run\""},
+      {{"bench", "-m", tiny(), "--length", "x"}, "--length: found x"}};
+  for (const auto& [others, problem] : cases) {
+    const ProgramResult result = run_mixed(right, others);
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_EQ(count_of(result.err, "weir: "), 1U) << result.err;
+    EXPECT_EQ(count_of(result.err, "weir: rank 1 on host "), 1U) << result.err;
+    EXPECT_EQ(count_of(result.err, problem), 1U) << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+  const ProgramResult result = run_mixed(wrong, right);
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(count_of(result.err, "weir: --no-such-flag: found an unknown option"), 1U)
+      << result.err;
+}
+
+// Rank 0 alone writes; other hosts need not have its folders.
+TEST_F(MpiFailure, IsNotThatAnotherRankHasNoFolderForTheTrace) {
+  const auto run = [&](const std::string& trace) {
+    return Arguments{"run",  "-m", tiny(),    "-p", "x", "-n", "2", "-s", "context_parallel",
+                     "--cp", "3",  "--trace", trace};
+  };
+  const ProgramResult result = run_mixed(run(file("trace.json")), run("/nonexistent/trace.json"));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(fs::exists(file("trace.json")));
+  const ProgramResult none = run_mixed(run("/nonexistent/trace.json"), run(file("trace.json")));
+  EXPECT_EQ(none.exit_code, 2) << none.err;
+  EXPECT_EQ(count_of(none.err, "weir: --trace: found /nonexistent/trace.json"), 1U) << none.err;
 }
 
 // Enough memory for MPI, not for the 200 MB of the model.

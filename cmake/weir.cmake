@@ -11,6 +11,8 @@ set(WEIR_MPI_ENVIRONMENT OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RUN_AS_R
 # Build all fuzzers, all benchmarks. `./dev` finds the binaries in fuzzers.txt and benches.txt in the build folder.
 add_custom_target(weir_fuzzers)
 add_custom_target(weir_benches)
+# Build what the tests with the label mpi start.
+add_custom_target(weir_mpi_tests)
 
 # weir_library(<folder> SOURCES <files> [DEPENDS <folders>] [LIBRARIES <imported targets>])
 function(weir_library folder)
@@ -79,6 +81,7 @@ function(weir_rank_test name)
   list(TRANSFORM arg_DEPENDS PREPEND weir_)
   target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name}_test PRIVATE ${arg_DEPENDS} GTest::gtest weir_warnings)
+  add_dependencies(weir_mpi_tests ${name}_test)
   foreach(ranks ${arg_RANKS})
     add_test(NAME ${name}.${ranks}_ranks
              COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}_test>)

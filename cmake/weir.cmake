@@ -14,6 +14,13 @@ add_custom_target(weir_benches)
 # Build what the tests with the label mpi start.
 add_custom_target(weir_mpi_tests)
 
+# What most sources include, parsed once for the libraries and once, with GoogleTest, for the tests: a third of their
+# compile time. Every source still includes what it uses: the preset `clang` builds without precompiled headers.
+set(WEIR_COMMON_HEADERS
+  <algorithm> <array> <chrono> <cmath> <filesystem> <fstream> <functional> <map> <memory> <optional> <random> <set> <span>
+  <string> <string_view> <thread> <unordered_map> <utility> <variant> <vector>
+  <fmt/format.h> <fmt/ranges.h> <nlohmann/json.hpp> <tl/expected.hpp>)
+
 # weir_library(<folder> SOURCES <files> [DEPENDS <folders>] [LIBRARIES <imported targets>])
 function(weir_library folder)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;LIBRARIES")
@@ -21,6 +28,11 @@ function(weir_library folder)
   target_include_directories(weir_${folder} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM arg_DEPENDS PREPEND weir_)
   target_link_libraries(weir_${folder} PUBLIC ${arg_DEPENDS} ${arg_LIBRARIES} PRIVATE weir_warnings)
+  if(folder STREQUAL base)
+    target_precompile_headers(weir_base PRIVATE ${WEIR_COMMON_HEADERS})
+  else()
+    target_precompile_headers(weir_${folder} REUSE_FROM weir_base)
+  endif()
 endfunction()
 
 # weir_embed_files(<output> FILES <files> HEADER <header> TYPE <struct> FUNCTION <name>): the source <output> in the current build
@@ -37,6 +49,22 @@ function(weir_embed_files output)
     VERBATIM)
 endfunction()
 
+# How tests are compiled. What they compute with is in the libraries: -O3 would only take longer.
+set(WEIR_TEST_OPTIONS $<$<NOT:$<CONFIG:Debug>>:-O1>)
+
+# weir_test_options(<target>): WEIR_TEST_OPTIONS, and the tests' precompiled headers.
+function(weir_test_options target)
+  target_compile_options(${target} PRIVATE ${WEIR_TEST_OPTIONS})
+  if(NOT TARGET weir_test_headers)
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/test_headers.cc CONTENT "")
+    add_library(weir_test_headers OBJECT ${PROJECT_BINARY_DIR}/test_headers.cc)
+    target_link_libraries(weir_test_headers PRIVATE weir_base GTest::gtest weir_warnings)
+    target_precompile_headers(weir_test_headers PRIVATE ${WEIR_COMMON_HEADERS} <gtest/gtest.h>)
+    target_compile_options(weir_test_headers PRIVATE ${WEIR_TEST_OPTIONS})
+  endif()
+  target_precompile_headers(${target} REUSE_FROM weir_test_headers)
+endfunction()
+
 # weir_test(<folder> SOURCES <files> [DEPENDS <folders>] [LIBRARIES <imported targets>] [LABELS <labels>])
 # The binary is <folder>_test; every TEST in it becomes a CTest entry.
 function(weir_test folder)
@@ -50,6 +78,7 @@ function(weir_test folder)
   target_compile_definitions(${folder}_test PRIVATE WEIR_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                     WEIR_BINARY_DIR="${PROJECT_BINARY_DIR}")
   target_link_libraries(${folder}_test PRIVATE ${arg_DEPENDS} ${arg_LIBRARIES} GTest::gtest_main weir_warnings)
+  weir_test_options(${folder}_test)
   if(NOT arg_LABELS)
     set(arg_LABELS unit)
   endif()
@@ -81,6 +110,7 @@ function(weir_rank_test name)
   list(TRANSFORM arg_DEPENDS PREPEND weir_)
   target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name}_test PRIVATE ${arg_DEPENDS} GTest::gtest weir_warnings)
+  weir_test_options(${name}_test)
   add_dependencies(weir_mpi_tests ${name}_test)
   foreach(ranks ${arg_RANKS})
     add_test(NAME ${name}.${ranks}_ranks

@@ -99,7 +99,8 @@ TEST(Expression, RefusesWhatItCannotReadAndSaysWhere) {
 
 TEST(Expression, RefusesEndlessNestingAndLength) {
   EXPECT_FALSE(parse_expression(std::string(200, '(')));
-  EXPECT_FALSE(parse_expression(std::string(200, '-') + "1"));
+  std::string signs(200, '-');
+  EXPECT_FALSE(parse_expression(signs.append("1")));
   std::string calls;
   for (int i = 0; i < 100; ++i) calls += "f(";
   EXPECT_FALSE(parse_expression(calls));

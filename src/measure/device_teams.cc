@@ -14,11 +14,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using SecondsCount = std::chrono::duration<double>;
 
-constexpr std::size_t kLeastSamples = 7;
+constexpr int kTurns = 3;
+constexpr std::size_t kLeastSamples = 3;  // In a turn; one if it is quick.
 // A sample is at least so long, so that reading the clock does not count.
 constexpr double kLeastSample = 20e-6;
 
-double seconds_of(const std::function<void()>& work, int goes) {
+double seconds_of(const Work& work, int goes) {
   const auto start = Clock::now();
   for (int go = 0; go < goes; ++go) work();
   return SecondsCount(Clock::now() - start).count();
@@ -46,11 +47,21 @@ class MeetingStopwatch final : public Stopwatch {
                    std::vector<double>& times)
       : meeting_(meeting), device_(device), least_seconds_(least_seconds), times_(times) {}
 
+  void time(std::span<const Work> works) override {
+    const int turns = least_seconds_ > 0 ? kTurns : 1;
+    std::vector<std::vector<double>> times(works.size());
+    for (int turn = 0; turn < turns; ++turn) {
+      for (std::size_t i = 0; i < works.size(); ++i) times[i].push_back(time_turn(works[i], turns));
+    }
+    for (std::vector<double>& of_work : times) times_.push_back(median(std::move(of_work)));
+  }
+
+ private:
   // A device that another program keeps off its core disturbs the others less than it should, so
   // such a go is repeated, and of several the least disturbed counts.
-  void time(const std::function<void()>& work) override {
+  double time_turn(const Work& work, int turns) {
     constexpr double kUndisturbed = 0.97;
-    const int most_goes = least_seconds_ > 0 ? 6 : 1;  // Quick is rough.
+    const int most_goes = least_seconds_ > 0 ? 3 : 1;
     work();
     const double once = seconds_of(work, 1);
     const int in_sample =
@@ -59,22 +70,22 @@ class MeetingStopwatch final : public Stopwatch {
     double best_time = 0;
     for (int go = 0; go < most_goes && best_share < kUndisturbed; ++go) {
       meeting_.barrier.arrive_and_wait();
-      const double result = sample(work, in_sample);
+      const double result = sample(work, in_sample, least_seconds_ / turns);
       meeting_.barrier.arrive_and_wait();  // All shares are there, and are the same for everybody.
       const double share = *std::ranges::min_element(meeting_.shares);
       if (share <= best_share) continue;
       best_share = share;
       best_time = result;
     }
-    times_.push_back(best_time);
+    return best_time;
   }
 
- private:
-  double sample(const std::function<void()>& work, int in_sample) {
+  double sample(const Work& work, int in_sample, double least_seconds) {
     const auto start = Clock::now();
     const double start_cpu = thread_seconds();
+    const std::size_t least_samples = least_seconds > 0 ? kLeastSamples : 1;
     std::vector<double> samples;
-    for (double total = 0; total < least_seconds_ || samples.size() < kLeastSamples;) {
+    for (double total = 0; total < least_seconds || samples.size() < least_samples;) {
       const double sample = seconds_of(work, in_sample);
       samples.push_back(sample / in_sample);
       total += sample;

@@ -12,18 +12,25 @@
 
 namespace weir {
 
+using Work = std::function<void()>;
+
 class Stopwatch {
  public:
   Stopwatch() = default;
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
   virtual ~Stopwatch() = default;
-  // Waits until all devices have come this far, then has `work` done again and again, and keeps the
-  // median time of one go in seconds. What the first go has to set up is not timed.
-  virtual void time(const std::function<void()>& work) = 0;
+  // For each of `works`: waits until all devices have come this far, then has it done again and
+  // again, and keeps the median time of one go in seconds. What the first go has to set up is not
+  // timed. All works take their turns several times, and the median turn of each counts: a machine
+  // that is slow for a second in three, as one that shares its cores with others is, is not so for
+  // all of one work and none of the next.
+  virtual void time(std::span<const Work> works) = 0;
+  void time(const Work& work) { time({&work, 1}); }
 };
 
-// How long one timing lasts at least: enough for a median that a disturbance does not move.
+// How long one timing lasts at least: enough for a median that a disturbance does not move. One of
+// no seconds is a few goes, once: rough, and quick.
 inline constexpr double kUsualSeconds = 0.03;
 
 class DeviceTeams {

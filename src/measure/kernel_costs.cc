@@ -129,13 +129,15 @@ LinearCurve measure_linear(DeviceTeams& teams, DType dtype, const Level& level) 
     const Floats x(kLinearRows.back() * matrices.in);
     const Floats y(kLinearRows.back() * matrices.out);
     std::size_t next = 0;
+    std::vector<Work> works;
     for (const std::int64_t rows : kLinearRows) {
-      watch.time([&] {
+      works.emplace_back([&, rows] {
         kernel::linear(team, x.view(rows, matrices.in), weights[next], {},
                        y.matrix(rows, matrices.out));
         next = (next + 1) % weights.size();
       });
     }
+    watch.time(works);
   });
   LinearCurve curve{
       .weight = dtype, .level = level.name, .devices = teams.num_devices(), .costs = {}};
@@ -205,10 +207,11 @@ void time_attention(Team& team, Stopwatch& watch, const AttentionSet& set, DType
   const Floats out(all_rows.back() * width);
   std::vector<std::int64_t> kv_heads(static_cast<std::size_t>(set.heads));
   std::iota(kv_heads.begin(), kv_heads.end(), 0);
+  std::size_t next = 0;
+  std::vector<Work> works;
   for (const std::int64_t rows : all_rows) {
     for (const std::int64_t keys : {set.keys, set.keys / kShorter}) {
-      std::size_t next = 0;
-      watch.time([&] {
+      works.emplace_back([&, rows, keys] {
         const kernel::AttentionTile tile{.q = q.data(),
                                          .q_row_stride = width,
                                          .q_head_stride = set.dim,
@@ -232,6 +235,7 @@ void time_attention(Team& team, Stopwatch& watch, const AttentionSet& set, DType
       });
     }
   }
+  watch.time(works);
 }
 
 // Of one KV head, from two numbers of keys: a line.
@@ -314,24 +318,26 @@ std::vector<StreamCost> measure_streams(DeviceTeams& teams, const Level& level) 
     const auto x = a.view(rows, kCols);
     const auto y = b.view(rows, kCols);
     const auto out = c.matrix(rows, kCols);
-    const auto activate = [&](kernel::Activation function) {
-      watch.time([&] { kernel::gated_activation(team, function, x, y, out); });
+    const auto activation = [&](kernel::Activation function) -> Work {
+      return [&, function] { kernel::gated_activation(team, function, x, y, out); };
     };
-    // Row by row, as parts of tensors are copied.
-    watch.time([&] {
-      for (std::int64_t row = 0; row < rows; ++row)
-        std::memcpy(out.data + row * kCols, x.data + row * kCols, kCols * sizeof(float));
-    });
-    watch.time([&] { kernel::add(team, x, out); });
-    watch.time([&] { kernel::rms_norm(team, x, {.weight = weight}, out); });
-    watch.time([&] {
-      kernel::rope(
-          team, out, positions,
-          {.inverse_frequency = frequency, .num_heads = kCols / kHeadDim, .head_dim = kHeadDim});
-    });
-    activate(kernel::Activation::silu);
-    activate(kernel::Activation::gelu_erf);
-    activate(kernel::Activation::gelu_tanh);
+    const std::vector<Work> works = {[&] {  // Row by row, as parts of tensors are copied.
+                                       for (std::int64_t row = 0; row < rows; ++row)
+                                         std::memcpy(out.data + row * kCols, x.data + row * kCols,
+                                                     kCols * sizeof(float));
+                                     },
+                                     [&] { kernel::add(team, x, out); },
+                                     [&] { kernel::rms_norm(team, x, {.weight = weight}, out); },
+                                     [&] {
+                                       kernel::rope(team, out, positions,
+                                                    {.inverse_frequency = frequency,
+                                                     .num_heads = kCols / kHeadDim,
+                                                     .head_dim = kHeadDim});
+                                     },
+                                     activation(kernel::Activation::silu),
+                                     activation(kernel::Activation::gelu_erf),
+                                     activation(kernel::Activation::gelu_tanh)};
+    watch.time(works);
   });
   std::vector<StreamCost> costs;
   for (std::size_t i = 0; i < passes.size(); ++i) {

@@ -58,9 +58,8 @@ class StrategyBench {
         points.push_back(
             {.phase = phase, .length = length, .measured = {}, .predicted = *predicted});
       }
-      if (auto measured = measure(length, points[points.size() - 2], points.back()); !measured)
-        return tl::unexpected(measured.error());
     }
+    if (auto measured = measure(points); !measured) return tl::unexpected(measured.error());
     return points;
   }
 
@@ -87,33 +86,53 @@ class StrategyBench {
                       .work = work_of_step(step->timeline, 0)};
   }
 
+  // What was measured of one length.
   struct Samples {
-    std::vector<PhaseTimes> prefills;
-    std::vector<PhaseTimes> decodes;
+    struct Times {
+      std::vector<PhaseTimes> prefills;
+      std::vector<PhaseTimes> decodes;
+    };
+    Times as_calibrated;
+    Times otherwise;
+    std::optional<MemoryRates> other_memory = {};
+    std::int64_t counted = 0;  // As calibrated.
   };
 
-  // The first run sets up what the others find: plans, weights, buffers.
-  Status measure(std::int64_t length, BenchPoint& prefill, BenchPoint& decode) {
-    Samples as_calibrated;
-    Samples otherwise;
-    std::optional<MemoryRates> other;
-    if (const auto first = generate(length); !first) return tl::unexpected(first.error());
-    std::int64_t counted = 0;
-    for (std::int64_t go = 0; go < 2 * options_.repetitions && counted < options_.repetitions;
-         ++go) {
-      const std::optional<MemoryRates> before = other_memory();
-      const auto timeline = generate(length);
-      if (!timeline) return tl::unexpected(timeline.error());
-      const std::optional<MemoryRates> after = other_memory();
-      const bool same = !before && !after;
-      keep(*timeline, same ? as_calibrated : otherwise);
-      counted += same ? 1 : 0;
-      if (!same) other = before ? before : after;
+  // All lengths take their turns, so that a state of the machine that lasts for seconds does not
+  // decide what is measured of one. `points`: both phases of every length.
+  Status measure(std::vector<BenchPoint>& points) {
+    std::vector<Samples> all(options_.lengths.size());
+    for (std::int64_t turn = 0; turn < 2 * options_.repetitions; ++turn) {
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if (all[i].counted == options_.repetitions) continue;
+        // The first run sets up what the others find: plans, weights, buffers.
+        if (turn == 0) {
+          if (const auto first = generate(options_.lengths[i]); !first)
+            return tl::unexpected(first.error());
+        }
+        if (auto repeated = repeat(options_.lengths[i], all[i]); !repeated) return repeated;
+      }
     }
-    const Samples& samples = counted > 0 ? as_calibrated : otherwise;
-    prefill.measured = medians(samples.prefills);
-    decode.measured = medians(samples.decodes);
-    if (counted == 0) prefill.other_memory = decode.other_memory = other;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const bool as_calibrated = all[i].counted > 0;
+      const Samples::Times& times = as_calibrated ? all[i].as_calibrated : all[i].otherwise;
+      points[2 * i].measured = medians(times.prefills);
+      points[2 * i + 1].measured = medians(times.decodes);
+      if (!as_calibrated)
+        points[2 * i].other_memory = points[2 * i + 1].other_memory = all[i].other_memory;
+    }
+    return {};
+  }
+
+  Status repeat(std::int64_t length, Samples& samples) {
+    const std::optional<MemoryRates> before = other_memory();
+    const auto timeline = generate(length);
+    if (!timeline) return tl::unexpected(timeline.error());
+    const std::optional<MemoryRates> after = other_memory();
+    const bool same = !before && !after;
+    keep(*timeline, same ? samples.as_calibrated : samples.otherwise);
+    samples.counted += same ? 1 : 0;
+    if (!same) samples.other_memory = before ? before : after;
     return {};
   }
 
@@ -136,7 +155,7 @@ class StrategyBench {
     return std::move(generation->timeline);
   }
 
-  static void keep(const Timeline& timeline, Samples& samples) {
+  static void keep(const Timeline& timeline, Samples::Times& samples) {
     const RequestRecord& request = timeline.requests.front();
     samples.prefills.push_back({.step = seconds(request.arrival, request.token_times.front()),
                                 .work = work_of_step(timeline, 0)});

@@ -26,9 +26,30 @@ TEST(DeviceTeams, TimesEveryWorkOnEveryDevice) {
     watch.time([&] { ++goes; });
   });
   EXPECT_EQ(bodies, 3);
-  EXPECT_GT(goes, 3 * 2 * 7);
+  EXPECT_GT(goes, 3 * 2 * 3 * 3) << "devices, works, turns, samples";
   ASSERT_EQ(times.size(), 2U);
   for (const double time : times) EXPECT_GT(time, 0);
+}
+
+TEST(DeviceTeams, HasWorksTakeTheirTurns) {
+  const std::vector<std::vector<int>> cores(1);
+  const auto begun = [&](double least_seconds) {
+    std::vector<int> order;  // The work that each block of goes was of.
+    DeviceTeams teams(cores, least_seconds);
+    const std::vector<double> times = teams.measure([&](Team&, Stopwatch& watch) {
+      std::vector<Work> works;
+      for (const int work : {0, 1, 2}) {
+        works.emplace_back([&order, work] {
+          if (order.empty() || order.back() != work) order.push_back(work);
+        });
+      }
+      watch.time(works);
+    });
+    EXPECT_EQ(times.size(), 3U);
+    return order;
+  };
+  EXPECT_EQ(begun(1e-4), (std::vector<int>{0, 1, 2, 0, 1, 2, 0, 1, 2}));
+  EXPECT_EQ(begun(0), (std::vector<int>{0, 1, 2})) << "quick";
 }
 
 TEST(DeviceTeams, GivesADeviceAsManyWorkersAsCores) {

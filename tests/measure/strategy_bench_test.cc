@@ -31,11 +31,14 @@ class WatchedBench : public testing::Test {
     cluster_.node_types.front().host.memory_bandwidth = BytesPerSecond{kCalibrated.together};
   }
 
-  std::vector<BenchPoint> points(const std::function<MemoryRates()>& memory_now) {
+  std::vector<BenchPoint> points(const std::function<MemoryRates()>& memory_now,
+                                 std::vector<std::int64_t> lengths = {8}) {
     const Machine machine = Machine::make(cluster_).value();
-    auto result = bench_strategy(
-        *executor_, *strategy_.strategy, header_, machine,
-        {.lengths = {8}, .decode_steps = 2, .repetitions = 3, .memory_now = memory_now});
+    auto result = bench_strategy(*executor_, *strategy_.strategy, header_, machine,
+                                 {.lengths = std::move(lengths),
+                                  .decode_steps = 2,
+                                  .repetitions = 3,
+                                  .memory_now = memory_now});
     EXPECT_TRUE(result.has_value()) << result.error().message;
     return *std::move(result);
   }
@@ -67,6 +70,18 @@ TEST_F(WatchedBench, SaysWhereMemoryWasOtherwiseAllTheTime) {
     EXPECT_GT(point.measured.step, 0);
   }
   EXPECT_EQ(looks, 2 * 2 * 3) << "as many again";
+}
+
+TEST_F(WatchedBench, HasAllLengthsTakeTheirTurns) {
+  // Each repetition is seen by what memory was before and after it; the last that was not as
+  // calibrated is told.
+  int looks = 0;
+  const std::vector<BenchPoint> told =
+      points([&] { return MemoryRates{.alone = 1e9 * ++looks, .together = 100e9}; }, {8, 9});
+  ASSERT_EQ(told.size(), 4U);
+  EXPECT_EQ(looks, 2 * 2 * 3 * 2);
+  EXPECT_EQ(told.front().other_memory->alone, 21e9) << "prompts of 8 were the last but one";
+  EXPECT_EQ(told.back().other_memory->alone, 23e9);
 }
 
 TEST_F(WatchedBench, NoticesThatADeviceAloneReadsAtAnotherRate) {

@@ -76,12 +76,12 @@ Result<std::string> costs_section(const SectionOptions& options) {
     table.rows.push_back(
         {{"an all-reduce of 2 KB between two devices, both ready", microseconds(links), "2"}});
   }
+  table.rows.push_back({{"a step of microseconds beside its ops: sampling, the next plan",
+                         microseconds(short_steps), ""}});
   table.rows.push_back(
-      {{"a step of microseconds beside its ops: sampling, the next plan", microseconds(short_steps),
-        ""}});
-  table.rows.push_back({{"the same of a step of milliseconds, whose weights leave nothing else in "
-                         "the caches",
-                         microseconds(steps), ""}});
+      {{"the same of a step of milliseconds, whose weights leave nothing else in "
+        "the caches",
+        microseconds(steps), ""}});
   return fmt::format("Medians of {} repetitions (least..most).\n\n{}\n", kRepetitions,
                      render_markdown(table));
 }

@@ -130,6 +130,7 @@ LinearCurve measure_linear(DeviceTeams& teams, DType dtype, const Level& level) 
     const Floats y(kLinearRows.back() * matrices.out);
     std::size_t next = 0;
     std::vector<Work> works;
+    works.reserve(kLinearRows.size());
     for (const std::int64_t rows : kLinearRows) {
       works.emplace_back([&, rows] {
         kernel::linear(team, x.view(rows, matrices.in), weights[next], {},
@@ -209,6 +210,7 @@ void time_attention(Team& team, Stopwatch& watch, const AttentionSet& set, DType
   std::iota(kv_heads.begin(), kv_heads.end(), 0);
   std::size_t next = 0;
   std::vector<Work> works;
+  works.reserve(2 * all_rows.size());
   for (const std::int64_t rows : all_rows) {
     for (const std::int64_t keys : {set.keys, set.keys / kShorter}) {
       works.emplace_back([&, rows, keys] {

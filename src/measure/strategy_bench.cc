@@ -169,6 +169,7 @@ class StrategyBench {
   static PhaseTimes medians(const std::vector<PhaseTimes>& times) {
     const auto of = [&](auto part) {
       std::vector<double> values;
+      values.reserve(times.size());
       for (const PhaseTimes& one : times) values.push_back(part(one));
       return median(std::move(values));
     };

@@ -19,7 +19,7 @@ struct CalibrationOptions {
   std::function<void(std::string_view)> progress = [](std::string_view) {};  // What is next.
 };
 
-// Takes about a minute; other programs on the machine disturb it.
+// Takes one to two minutes; other programs on the machine disturb it.
 [[nodiscard]] Result<ClusterSpec> calibrate(const CalibrationOptions& options);
 // The same for a cluster of one node, the one that this process runs on; the options' devices are
 // not looked at.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 
 #include "engine/generate.h"
@@ -91,30 +92,31 @@ class StrategyBench {
     struct Times {
       std::vector<PhaseTimes> prefills;
       std::vector<PhaseTimes> decodes;
+
+      // Repetitions: each has one prefill.
+      [[nodiscard]] std::int64_t count() const { return std::ssize(prefills); }
     };
     Times as_calibrated;
     Times otherwise;
     std::optional<MemoryRates> other_memory = {};
-    std::int64_t counted = 0;  // As calibrated.
   };
 
   // All lengths take their turns, so that a state of the machine that lasts for seconds does not
   // decide what is measured of one. `points`: both phases of every length.
   Status measure(std::vector<BenchPoint>& points) {
+    // The first run sets up what the others find: plans, weights, buffers.
+    for (const std::int64_t length : options_.lengths) {
+      if (const auto first = generate(length); !first) return tl::unexpected(first.error());
+    }
     std::vector<Samples> all(options_.lengths.size());
     for (std::int64_t turn = 0; turn < 2 * options_.repetitions; ++turn) {
       for (std::size_t i = 0; i < all.size(); ++i) {
-        if (all[i].counted == options_.repetitions) continue;
-        // The first run sets up what the others find: plans, weights, buffers.
-        if (turn == 0) {
-          if (const auto first = generate(options_.lengths[i]); !first)
-            return tl::unexpected(first.error());
-        }
+        if (all[i].as_calibrated.count() == options_.repetitions) continue;
         if (auto repeated = repeat(options_.lengths[i], all[i]); !repeated) return repeated;
       }
     }
     for (std::size_t i = 0; i < all.size(); ++i) {
-      const bool as_calibrated = all[i].counted > 0;
+      const bool as_calibrated = all[i].as_calibrated.count() > 0;
       const Samples::Times& times = as_calibrated ? all[i].as_calibrated : all[i].otherwise;
       points[2 * i].measured = medians(times.prefills);
       points[2 * i + 1].measured = medians(times.decodes);
@@ -131,7 +133,6 @@ class StrategyBench {
     const std::optional<MemoryRates> after = other_memory();
     const bool same = !before && !after;
     keep(*timeline, same ? samples.as_calibrated : samples.otherwise);
-    samples.counted += same ? 1 : 0;
     if (!same) samples.other_memory = before ? before : after;
     return {};
   }

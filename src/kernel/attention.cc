@@ -14,6 +14,7 @@
 
 #include "kernel/attention_block-inl.h"
 #include "kernel/attention_stream-inl.h"
+#include "kernel/attention_tiles-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
@@ -22,9 +23,12 @@ namespace HWY_NAMESPACE {
 void attend(std::span<const AttentionTask> job) {
   if (job.front().rows() <= kMostStreamedRows) {
     attend_in_runs(job);
-  } else {
-    attend_in_blocks(job.front());
+    return;
   }
+#if HWY_TARGET == HWY_AVX3
+  if (amx_enabled() && attend_in_tiles(job.front())) return;
+#endif
+  attend_in_blocks(job.front());
 }
 
 }  // namespace HWY_NAMESPACE

@@ -264,14 +264,14 @@ HWY_INLINE void mask_scores(const RowPanel& panel, std::int64_t first, std::int6
   }
 }
 
-// Turns scores into weights relative to the new running maximum; `correction` becomes what earlier
-// sums must be multiplied by.
-HWY_INLINE void softmax_keys(const RowPanel& panel, std::int64_t count, float* scores,
-                             float* correction) {
+// Moves the running maximum and sum on to `count` more scores, which are not yet in the sum;
+// `correction` becomes what earlier sums must be multiplied by.
+HWY_INLINE void start_softmax(const RowPanel& panel, std::int64_t count, const float* scores,
+                              float* correction) {
   const DF d;
   constexpr int kChains = 4;  // Independent maxima, to hide their latency.
   for (int v = 0; v < kVectors; ++v) {
-    float* const column = scores + v * kLanes;
+    const float* const column = scores + v * kLanes;
     const VecF before = hn::Load(d, panel.largest + v * kLanes);
     VecF chain[kChains] = {before, before, before, before};
     std::int64_t j = 0;
@@ -283,16 +283,25 @@ HWY_INLINE void softmax_keys(const RowPanel& panel, std::int64_t count, float* s
     for (; j < count; ++j) chain[0] = hn::Max(chain[0], hn::Load(d, column + j * kPanel));
     const VecF largest = hn::Max(hn::Max(chain[0], chain[1]), hn::Max(chain[2], chain[3]));
     const VecF rescale = exp2_nonpositive(d, hn::Sub(before, largest));
-    VecF sum = hn::Mul(hn::Load(d, panel.sum + v * kLanes), rescale);
-    for (j = 0; j < count; ++j) {
-      float* const score = column + j * kPanel;
+    hn::Store(largest, d, panel.largest + v * kLanes);
+    hn::Store(hn::Mul(hn::Load(d, panel.sum + v * kLanes), rescale), d, panel.sum + v * kLanes);
+    hn::Store(rescale, d, correction + v * kLanes);
+  }
+}
+
+// Turns scores into weights relative to the running maximum, and adds them to the sum.
+HWY_INLINE void weigh_keys(const RowPanel& panel, std::int64_t count, float* scores) {
+  const DF d;
+  for (int v = 0; v < kVectors; ++v) {
+    const VecF largest = hn::Load(d, panel.largest + v * kLanes);
+    VecF sum = hn::Load(d, panel.sum + v * kLanes);
+    for (std::int64_t j = 0; j < count; ++j) {
+      float* const score = scores + v * kLanes + j * kPanel;
       const VecF weight = exp2_nonpositive(d, hn::Sub(hn::Load(d, score), largest));
       hn::Store(weight, d, score);
       sum = hn::Add(sum, weight);
     }
-    hn::Store(largest, d, panel.largest + v * kLanes);
     hn::Store(sum, d, panel.sum + v * kLanes);
-    hn::Store(rescale, d, correction + v * kLanes);
   }
 }
 
@@ -327,7 +336,8 @@ HWY_INLINE void attend_panel(const AttentionTask& task, const BlockMemory& memor
   const bool all_seen = panel.every().begin <= any.begin && any.end <= panel.every().end;
   if (!all_seen) mask_scores(panel, any.begin, count, memory.scores);
   HWY_ALIGN float correction[kPanel];
-  softmax_keys(panel, count, memory.scores, correction);
+  start_softmax(panel, count, memory.scores, correction);
+  weigh_keys(panel, count, memory.scores);
   add_values(memory, memory.values + skipped * memory.value_stride, count, task.tile->value_dim,
              correction, panel);
 }

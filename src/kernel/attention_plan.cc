@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "kernel/amx.h"
 #include "kernel/panel.h"
 
 namespace weir::kernel {
@@ -80,7 +81,7 @@ void AttentionPlan::cut_rows(const AttentionTile& tile) {
       ++last;
     }
     const std::int64_t rows = tile.num_queries * static_cast<std::int64_t>(last - first);
-    const std::int64_t blocks = ceil_div(rows, kRowsPerTask);
+    const std::int64_t blocks = ceil_div(rows, amx_enabled() ? kRowsPerTaskInTiles : kRowsPerTask);
     for (std::int64_t block = 0; block < blocks; ++block) {
       // Whole panels of rows but for the last block.
       const std::int64_t panels = ceil_div(rows, kPanel);

@@ -79,6 +79,9 @@ struct AttentionMerge {
 // Rows of one task at most, so that queries and outputs of all of them stay in L2 (1 MiB or more
 // beside a block of keys and values) while many rows share one widening of keys and values.
 inline constexpr std::int64_t kRowsPerTask = 256;
+// On AMX tiles, where keys and values are cut into pieces for all of them; processors that have
+// tiles have 2 MiB.
+inline constexpr std::int64_t kRowsPerTaskInTiles = 512;
 // A panel costs the same however few of its 32 rows are used; streaming costs by the row.
 inline constexpr std::int64_t kMostStreamedRows = 16;
 

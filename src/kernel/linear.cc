@@ -15,6 +15,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernel/amx-inl.h"
 #include "kernel/tile-inl.h"
 
 #ifndef WEIR_KERNEL_LINEAR_ONCE
@@ -32,6 +33,14 @@ struct LinearBlock {
   std::int64_t row_end = 0;
   std::int64_t panel_begin = 0;
   std::int64_t panel_end = 0;
+};
+
+// What a worker's block costs for every step of depth, in cycles.
+struct GridCosts {
+  std::int64_t rows_per_tile = 1;
+  double product = 0;  // A row times a panel.
+  double row = 0;      // Making a row of x ready.
+  double panel = 0;    // Making a panel ready.
 };
 
 // Rows of copied x: 33 lines apart, which spreads them evenly over the sets of L1 and L2.
@@ -253,6 +262,199 @@ HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std
   }
 }
 
+#if HWY_TARGET == HWY_AVX3
+
+// Sums of a block of two row tiles on their way to the output: rows of it may lie a power of two
+// apart, where tile instructions would wait for lines that compete for the same sets of the caches.
+struct TileSums {
+  const float* sums = nullptr;  // [rows, kPanel]
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  bool add = false;             // To what `out` holds.
+  const float* bias = nullptr;  // [columns], or null.
+
+  HWY_INLINE void put_row(std::int64_t row) const {
+    const float* const from = sums + row * kPanel;
+    float* const to = out + row * out_stride;
+    const float* const also = add ? to : bias;
+    if (columns < kPanel) {
+      for (std::int64_t column = 0; column < columns; ++column) {
+        to[column] = from[column] + (also == nullptr ? 0 : also[column]);
+      }
+      return;
+    }
+    const DF d;
+    HWY_UNROLL(8)
+    for (int v = 0; v < kVectors; ++v) {
+      const VecF sum = hn::Load(d, from + v * kLanes);
+      hn::StoreU(also == nullptr ? sum : hn::Add(sum, hn::LoadU(d, also + v * kLanes)), d,
+                 to + v * kLanes);
+    }
+  }
+};
+
+// Pairs of rows of the next part that are cut meanwhile.
+template <class T>
+struct PanelCutting {
+  const T* from = nullptr;
+  std::int64_t depth = 0;
+  std::uint32_t* to = nullptr;
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+// What is done while the steps of a block are multiplied: the sums of the block before it go to the
+// output, the next part is cut, and what comes then is asked for.
+template <class T>
+class TilesAhead {
+ public:
+  HWY_INLINE TilesAhead(const TileSums& before, const PanelCutting<T>& cutting,
+                        const TilePrefetch& weights, const TilePrefetch& output, std::int64_t turns)
+      : before_(before),
+        cutting_(cutting),
+        weights_(weights, turns),
+        output_(output, turns),
+        rows_pace_(before.rows, turns),
+        pairs_pace_(cutting.end - cutting.begin, turns) {}
+
+  HWY_INLINE void step() {
+    weights_.step();
+    output_.step();
+    for (rows_pace_.step(); rows_pace_.due();) before_.put_row(row_++);
+    for (pairs_pace_.step(); pairs_pace_.due();) cut_pair();
+  }
+  // What no step was there for.
+  HWY_INLINE void finish() {
+    while (row_ < before_.rows) before_.put_row(row_++);
+    while (cutting_.begin < cutting_.end) cut_pair();
+  }
+
+ private:
+  HWY_INLINE void cut_pair() {
+    cut_panel_pair(cutting_.from, cutting_.depth, cutting_.begin++, cutting_.to);
+  }
+
+  TileSums before_;
+  PanelCutting<T> cutting_;
+  SpreadPrefetch weights_;
+  SpreadPrefetch output_;
+  EvenPace rows_pace_;
+  EvenPace pairs_pace_;
+  std::int64_t row_ = 0;
+};
+
+constexpr std::int64_t kBlockRows = 2 * kTileSize;
+
+// Rows [begin, end) of a block in tiles, and the memory for them.
+template <class T>
+class TileChunk {
+ public:
+  TileChunk(const LinearBlock& block, std::int64_t begin, std::int64_t end)
+      : block_(block), begin_(begin), rows_(end - begin) {
+    constexpr std::int64_t kSteps = kDepth / kStepDepth;
+    constexpr std::int64_t kPartWords = kSteps * kPanelStepWords<kPieces<T>>;
+    const std::int64_t a_words =
+        ceil_div(rows_, kTileSize) * row_tile_words<kPieces<float>>(kSteps);
+    Scratch& scratch = worker_scratch();
+    scratch.reserve(Scratch::bytes_of_floats(a_words) + 2 * Scratch::bytes_of_floats(kPartWords) +
+                    2 * Scratch::bytes_of_floats(kBlockRows * kPanel));
+    a_ = reinterpret_cast<std::uint32_t*>(scratch.floats(a_words));
+    now_ = reinterpret_cast<std::uint32_t*>(scratch.floats(kPartWords));
+    next_ = reinterpret_cast<std::uint32_t*>(scratch.floats(kPartWords));
+    sums_ = scratch.floats(kBlockRows * kPanel);
+    other_sums_ = scratch.floats(kBlockRows * kPanel);
+  }
+
+  // False where a value of x is too large to be cut: then the output is not complete.
+  HWY_INLINE bool multiply() {
+    const TileRegisters registers;
+    Part part{.panel = block_.panel_begin, .k = 0};
+    cut_panel(at(part), part.depth(block_), now_);
+    for (; part.depth(block_) > 0; part = part.next(block_), std::swap(now_, next_)) {
+      if (part.panel == block_.panel_begin && !cut_rows(part)) return false;
+      multiply_part(part);
+    }
+    for (std::int64_t row = 0; row < before_.rows; ++row) before_.put_row(row);
+    return true;
+  }
+
+ private:
+  [[nodiscard]] HWY_INLINE const T* at(Part part) const {
+    return reinterpret_cast<const T*>(part.at(block_));
+  }
+
+  HWY_INLINE bool cut_rows(Part part) {
+    const std::int64_t depth = part.depth(block_);
+    Magnitude magnitude;
+    for (std::int64_t row = 0; row < rows_; ++row) {
+      cut_row(block_.x.data + (begin_ + row) * block_.x.row_stride + part.k, depth, row, a_,
+              magnitude);
+    }
+    clear_rows<kPieces<float>>(rows_, round_up(rows_, kTileSize), ceil_div(depth, kStepDepth), a_);
+    return magnitude.moderate();
+  }
+
+  HWY_INLINE void multiply_part(Part part) {
+    const Part next = part.next(block_);
+    const Part fetched = next.depth(block_) == 0 ? next : next.next(block_);
+    const std::int64_t bytes =
+        fetched.depth(block_) * kPanel * size_in_bytes(block_.weights->dtype);
+    const std::int64_t steps = ceil_div(part.depth(block_), kStepDepth);
+    const std::int64_t pairs = ceil_div(next.depth(block_), kStepDepth) * kTileSize;
+    const std::int64_t row_tile = row_tile_words<kPieces<float>>(steps);
+    const std::int64_t blocks = ceil_div(rows_, kBlockRows);
+    for (std::int64_t index = 0; index < blocks; ++index) {
+      const TileSums sums = sums_of(part, index);
+      TilesAhead<T> ahead(before_,
+                          {.from = at(next),
+                           .depth = next.depth(block_),
+                           .to = next_,
+                           .begin = pairs * index / blocks,
+                           .end = pairs * (index + 1) / blocks},
+                          share_of(fetched.at(block_), bytes, index, blocks),
+                          output_rows(sums.out, sums.out_stride, sums.rows),
+                          turns_beside<kPieces<float>, kPieces<T>>(steps));
+      multiply_tile_block<kPieces<float>, kPieces<T>>({.a = a_ + index * 2 * row_tile,
+                                                       .b = now_,
+                                                       .steps = steps,
+                                                       .c = sums_,
+                                                       .c_stride = kPanel,
+                                                       .row_tile = row_tile},
+                                                      sums.rows, ahead);
+      ahead.finish();
+      before_ = sums;
+      std::swap(sums_, other_sums_);
+    }
+  }
+
+  // Of block `index` of rows.
+  [[nodiscard]] HWY_INLINE TileSums sums_of(Part part, std::int64_t index) const {
+    const std::int64_t row = index * kBlockRows;
+    const std::int64_t column = part.panel * kPanel;
+    return {.sums = sums_,
+            .out = block_.out.data + (begin_ + row) * block_.out.row_stride + column,
+            .out_stride = block_.out.row_stride,
+            .rows = std::min(kBlockRows, rows_ - row),
+            .columns = std::min(kPanel, block_.weights->out_features - column),
+            .add = part.k > 0,
+            .bias = block_.bias.empty() ? nullptr : block_.bias.data() + column};
+  }
+
+  const LinearBlock& block_;
+  std::int64_t begin_;
+  std::int64_t rows_;
+  std::uint32_t* a_ = nullptr;    // Rows of x, [row tile, step, piece] tiles.
+  std::uint32_t* now_ = nullptr;  // The part that is multiplied, and the next, which is cut.
+  std::uint32_t* next_ = nullptr;
+  float* sums_ = nullptr;  // Of the block that is multiplied, and of the one before it.
+  float* other_sums_ = nullptr;
+  TileSums before_;
+};
+
+#endif
+
 template <class T>
 HWY_INLINE void multiply(const LinearBlock& block) {
   const std::int64_t rows = block.row_end - block.row_begin;
@@ -262,10 +464,15 @@ HWY_INLINE void multiply(const LinearBlock& block) {
     }
     return;
   }
+  [[maybe_unused]] const bool in_tiles = amx_enabled() && block.weights->moderate;
   const std::int64_t chunks = ceil_div(rows, kChunkRows);
   for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-    multiply_chunk<T>(block, block.row_begin + rows * chunk / chunks,
-                      block.row_begin + rows * (chunk + 1) / chunks);
+    const std::int64_t begin = block.row_begin + rows * chunk / chunks;
+    const std::int64_t end = block.row_begin + rows * (chunk + 1) / chunks;
+#if HWY_TARGET == HWY_AVX3
+    if (in_tiles && TileChunk<T>(block, begin, end).multiply()) continue;
+#endif
+    multiply_chunk<T>(block, begin, end);
   }
 }
 
@@ -280,7 +487,17 @@ void multiply_block(const LinearBlock& block) {
   }
 }
 
-int rows_per_tile() { return kTileRows; }
+GridCosts grid_costs() {
+  // A tile of h rows costs h cycles (two vectors in one row, two multiply-adds a cycle); besides,
+  // each value of x is copied (about a quarter of a cycle), and each value of a panel is widened
+  // (32 values in some 4 cycles).
+  GridCosts costs{.rows_per_tile = kTileRows, .product = 1, .row = 0.25, .panel = 4};
+#if HWY_TARGET == HWY_AVX3
+  // Cutting x is dearer and products are cheaper; panels are cut in the shade of products.
+  if (amx_enabled()) costs = {.rows_per_tile = kTileRows, .product = 0.3, .row = 0.4, .panel = 2};
+#endif
+  return costs;
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace weir::kernel
@@ -291,7 +508,7 @@ namespace weir::kernel {
 namespace {
 
 HWY_EXPORT(multiply_block);
-HWY_EXPORT(rows_per_tile);
+HWY_EXPORT(grid_costs);
 
 // How the team is spread over rows and panels.
 struct Grid {
@@ -299,22 +516,21 @@ struct Grid {
   std::int64_t over_panels = 1;
 };
 
-// The grid whose largest block is cheapest. Per step of depth a tile of h rows costs h cycles
-// (two vectors in one row, two multiply-adds a cycle); besides, each value of x is copied (about a
-// quarter of a cycle) by every worker of its row, and each value of a panel is widened (32 values
-// in some 4 cycles) by every worker of its column. A single tile of rows is bound by reading
-// weights.
-Grid choose_grid(int workers, std::int64_t rows, std::int64_t panels, std::int64_t tile_rows) {
-  if (rows <= tile_rows)
+// The grid whose largest block is cheapest. What a value of x costs is paid by every worker of its
+// row, and what one of a panel costs by every worker of its column. A single tile of rows is bound
+// by reading weights.
+Grid choose_grid(int workers, std::int64_t rows, std::int64_t panels, const GridCosts& costs) {
+  if (rows <= costs.rows_per_tile)
     return {.over_rows = 1, .over_panels = std::min<std::int64_t>(workers, panels)};
   Grid best;
   double best_cost = std::numeric_limits<double>::infinity();
   for (std::int64_t over_rows = 1; over_rows <= workers; ++over_rows) {
-    const Grid grid{.over_rows = std::min(over_rows, ceil_div(rows, tile_rows)),
+    const Grid grid{.over_rows = std::min(over_rows, ceil_div(rows, costs.rows_per_tile)),
                     .over_panels = std::min(workers / over_rows, panels)};
     const auto block_rows = static_cast<double>(ceil_div(rows, grid.over_rows));
     const auto block_panels = static_cast<double>(ceil_div(panels, grid.over_panels));
-    const double cost = block_rows * block_panels + 0.25 * block_rows + 4 * block_panels;
+    const double cost = costs.product * block_rows * block_panels + costs.row * block_rows +
+                        costs.panel * block_panels;
     if (cost < best_cost) {
       best_cost = cost;
       best = grid;
@@ -332,7 +548,7 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
         "shapes of a linear layer agree");
   if (out.rows == 0 || out.cols == 0) return;
   const Grid grid =
-      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(rows_per_tile)());
+      choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(grid_costs)());
   const auto part = [&](int worker) {
     const std::int64_t row_part = worker / grid.over_panels;
     const std::int64_t panel_part = worker % grid.over_panels;

@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstring>
 #include <functional>
+#include <limits>
 
 #include "kernel/kernel.h"
 #include "kernel/panel.h"
@@ -8,11 +11,27 @@
 namespace weir::kernel {
 namespace {
 
+// Bits of kImmoderate without the sign; all larger ones, infinity and NaN have larger bits. f16 has
+// no such finite value.
+std::uint32_t immoderate_bits(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return std::bit_cast<std::uint32_t>(kImmoderate);
+    case DType::bf16:
+      return std::bit_cast<std::uint32_t>(kImmoderate) >> 16U;
+    case DType::f16:
+      break;
+  }
+  return 0x7C00;  // Infinity.
+}
+
 // Transposes `depth` in features of one panel, from in feature k on. Going by blocks of columns
-// keeps the 32 cache lines that are read in L1.
+// keeps the 32 cache lines that are read in L1. Returns the largest bits without sign.
 template <class Bits>
-void pack_part(const WeightView& weights, std::int64_t panel, std::int64_t k, std::int64_t depth,
+Bits pack_part(const WeightView& weights, std::int64_t panel, std::int64_t k, std::int64_t depth,
                Bits* to) {
+  constexpr auto kMagnitude = static_cast<Bits>(std::numeric_limits<Bits>::max() >> 1U);
+  Bits largest = 0;
   constexpr std::int64_t kBytes = sizeof(Bits);
   constexpr std::int64_t kColumns = 64 / kBytes;
   const std::int64_t first = panel * kPanel;
@@ -28,20 +47,27 @@ void pack_part(const WeightView& weights, std::int64_t panel, std::int64_t k, st
     }
     for (std::int64_t column = 0; column < columns; ++column) {
       for (std::int64_t row = 0; row < kPanel; ++row) {
-        to[(begin + column) * kPanel + row] = block[row][column];
+        const Bits bits = block[row][column];
+        to[(begin + column) * kPanel + row] = bits;
+        largest = std::max(largest, static_cast<Bits>(bits & kMagnitude));
       }
     }
   }
+  return largest;
 }
 
+// Whether all weights packed are moderate.
 template <class Bits>
-void pack_panels(const WeightView& weights, const PackedWeights::Impl& packed, std::int64_t begin,
+bool pack_panels(const WeightView& weights, const PackedWeights::Impl& packed, std::int64_t begin,
                  std::int64_t end) {
+  Bits largest = 0;
   for (std::int64_t panel = begin; panel < end; ++panel) {
     for (std::int64_t k = 0; k < weights.in_features; k += kDepth) {
-      pack_part(weights, panel, k, packed.depth(k), reinterpret_cast<Bits*>(packed.part(panel, k)));
+      auto* const to = reinterpret_cast<Bits*>(packed.part(panel, k));
+      largest = std::max(largest, pack_part(weights, panel, k, packed.depth(k), to));
     }
   }
+  return largest < immoderate_bits(weights.dtype);
 }
 
 }  // namespace
@@ -53,14 +79,15 @@ PackedWeights::PackedWeights(Team& team, WeightView weights) : impl_(std::make_u
   const std::int64_t values = impl_->panels() * weights.in_features * kPanel;
   impl_->block = Block(static_cast<std::size_t>(values * size_in_bytes(weights.dtype)));
   // Every worker first touches the pages of the panels that it multiplies in `linear`.
+  std::atomic<bool> moderate{true};
   const auto part = [&](std::int64_t begin, std::int64_t end) {
-    if (size_in_bytes(weights.dtype) == 2) {
-      pack_panels<std::uint16_t>(weights, *impl_, begin, end);
-    } else {
-      pack_panels<std::uint32_t>(weights, *impl_, begin, end);
-    }
+    const bool these = size_in_bytes(weights.dtype) == 2
+                           ? pack_panels<std::uint16_t>(weights, *impl_, begin, end)
+                           : pack_panels<std::uint32_t>(weights, *impl_, begin, end);
+    if (!these) moderate = false;
   };
   team.parallel_for(impl_->panels(), 1, std::ref(part));
+  impl_->moderate = moderate;
 }
 
 PackedWeights::~PackedWeights() = default;

@@ -33,6 +33,10 @@ struct F16 {
 // again from L2 while rows of x stream past, and sums are loaded and stored once per 512 steps.
 inline constexpr std::int64_t kDepth = 512;
 
+// From here on values are too large to be cut into pieces (amx-inl.h): products of two, and sums of
+// them, may no longer be finite in f32.
+inline constexpr float kImmoderate = 0x1p56F;
+
 // In features are cut into blocks of kDepth, out features into panels of kPanel. A part is one
 // panel of one block, [depth, kPanel]; out features past the last are zero. Parts lie block by
 // block, panel after panel, in the order in which all products read them.
@@ -41,6 +45,7 @@ struct PackedWeights::Impl {
   DType dtype = DType::f32;
   std::int64_t out_features = 0;
   std::int64_t in_features = 0;
+  bool moderate = false;  // Every weight is finite and below kImmoderate.
 
   [[nodiscard]] std::int64_t panels() const { return ceil_div(out_features, kPanel); }
   // Depth of the block that begins at in feature k, a multiple of kDepth.

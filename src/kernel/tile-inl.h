@@ -224,6 +224,7 @@ class SpreadWidening<float> {
   HWY_INLINE void finish() {}
 };
 
+// To L2, not L1: an L1 has 12 to 16 lines under way at once, which at 110 ns each is 9 GB/s.
 template <class T>
 HWY_INLINE void prefetch_stream(const T* b) {
   constexpr std::int64_t kAhead = 4096;  // Bytes; some 100 ns at the bandwidth of one core.
@@ -231,7 +232,7 @@ HWY_INLINE void prefetch_stream(const T* b) {
   const auto* const ahead = reinterpret_cast<const std::byte*>(b) + kAhead;
   HWY_UNROLL(2)
   for (std::int64_t at = 0; at < kPanel * static_cast<std::int64_t>(sizeof(T)); at += kCacheLine) {
-    __builtin_prefetch(ahead + at, 0, 3);
+    __builtin_prefetch(ahead + at, 0, 2);
   }
 }
 

@@ -11,13 +11,21 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "kernel/amx.h"
 #include "kernel/kernel.h"
 
 namespace weir::kernel {
 
-// Calls body() once per compiled target that the machine can run, best first.
+// Calls body() once per compiled target that the machine can run, best first, and before that on
+// AMX tiles where it has them.
 template <class Body>
 void on_every_target(const Body& body) {
+  if (amx_available()) {
+    SCOPED_TRACE("AMX");
+    body();
+  }
+  const bool amx = amx_enabled();
+  enable_amx(false);
   for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
     SCOPED_TRACE(hwy::TargetName(target));
     hwy::SetSupportedTargetsForTest(target);
@@ -26,6 +34,7 @@ void on_every_target(const Body& body) {
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().DeInit();
+  enable_amx(amx);
 }
 
 inline float random_value(Random& random) { return static_cast<float>(2 * random.uniform() - 1); }

@@ -1,0 +1,347 @@
+// Matrix products on AMX tiles (amx.h) that are as exact as those in f32. Included where
+// HWY_TARGET is HWY_AVX3, which every processor with AMX has.
+//
+// A value is cut into a sum of bf16 pieces: x = x0 + x1 + x2, each piece the nearest bf16 to what
+// the ones before it leave. Three hold all 24 digits of an f32, two all 11 of an f16, one a bf16.
+// Then
+//   x w = sum of xi wj over i + j <= 2, and what is left out is below 2^-24 of it, as one rounding
+//   in f32:
+// 6 products for f32 by f32, 5 for f32 by f16, 3 for f32 by bf16. A tile instruction sums 32
+// products before it adds them to C, so that C is rounded once where multiply-adds round it 32
+// times. Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype
+// For Higher-Precision Computations", arXiv:1904.06376.
+//
+// Tiles take subnormal pieces for zero: products of values below some 2^-100 lose their last
+// digits. Infinities, NaN and values of kImmoderate and more are not cut; who calls looks for them
+// (`Magnitude`) and multiplies on vectors instead.
+
+#if defined(WEIR_KERNEL_AMX_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEIR_KERNEL_AMX_INL_H_
+#undef WEIR_KERNEL_AMX_INL_H_
+#else
+#define WEIR_KERNEL_AMX_INL_H_
+#endif
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "kernel/amx.h"
+#include "kernel/tile-inl.h"
+
+#if HWY_TARGET == HWY_AVX3
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::kernel {
+namespace HWY_NAMESPACE {
+
+// A tile holds 16 rows of 16 words. Of A a word is the pair (A(r, k), A(r, k + 16)), of B
+// (B(k, c), B(k + 16, c)), of C an f32: one instruction covers a step of 32 in depth. (Which 32
+// values of depth meet in which pair is free as long as A and B agree; halves of a step need no
+// shuffling.)
+inline constexpr std::int64_t kTileSize = 16;
+inline constexpr std::int64_t kStepDepth = 32;
+inline constexpr std::int64_t kTileWords = kTileSize * kTileSize;
+inline constexpr std::int64_t kTileStride = 64;  // Bytes from row to row of a tile of pieces.
+
+// Pieces that hold a value of type T.
+template <class T>
+inline constexpr int kPieces = std::is_same_v<T, float> ? 3
+                               : std::is_same_v<T, F16> ? 2
+                                                        : 1;
+
+// While it lives, this thread's tiles are 16 x 64 bytes.
+class TileRegisters {
+ public:
+  TileRegisters() {
+    struct alignas(64) Shape {
+      std::uint8_t palette = 1;
+      std::uint8_t start_row = 0;
+      std::uint8_t reserved[14] = {};
+      std::uint16_t bytes_in_row[16] = {};
+      std::uint8_t rows[16] = {};
+    } shape;
+    for (int tile = 0; tile < 8; ++tile) {
+      shape.bytes_in_row[tile] = kTileStride;
+      shape.rows[tile] = kTileSize;
+    }
+    asm volatile("ldtilecfg %0" ::"m"(shape));
+  }
+  ~TileRegisters() { asm volatile("tilerelease"); }
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
+template <int tile>
+HWY_INLINE void load_tile(const void* from, std::int64_t stride) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
+}
+template <int tile>
+HWY_INLINE void store_tile(void* to, std::int64_t stride) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(tile) : "memory");
+}
+template <int tile>
+HWY_INLINE void zero_tile() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(tile));
+}
+// Tile c += tile a x tile b.
+template <int c, int a, int b>
+HWY_INLINE void multiply_tiles() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+}
+
+// The largest magnitude of all values that were noted.
+class Magnitude {
+ public:
+  HWY_INLINE Magnitude() : largest_(hn::Zero(hn::RebindToUnsigned<DF>())) {}
+  HWY_INLINE void note(VecF values) {
+    const hn::RebindToUnsigned<DF> du;
+    const auto bits = hn::And(hn::BitCast(du, values), hn::Set(du, 0x7FFFFFFFU));
+    largest_ = hn::Max(largest_, bits);
+  }
+  // Whether all of them may be cut into pieces.
+  [[nodiscard]] HWY_INLINE bool moderate() const {
+    const hn::RebindToUnsigned<DF> du;
+    return hn::GetLane(hn::MaxOfLanes(du, largest_)) < std::bit_cast<std::uint32_t>(kImmoderate);
+  }
+
+ private:
+  hn::Vec<hn::RebindToUnsigned<DF>> largest_;
+};
+
+// Puts the pieces of the pairs (low, high) to `to`, a vector of words, and `apart` words after one
+// another.
+template <int pieces>
+HWY_INLINE void put_pieces(VecF low, VecF high, std::uint32_t* to, std::int64_t apart) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const auto half = hn::Set(du, 0x8000U);
+  const auto upper = hn::Set(du, 0xFFFF0000U);
+  HWY_UNROLL(3)
+  for (int piece = 0; piece < pieces; ++piece, to += apart) {
+    // The nearest bf16, ties away from zero, as an f32 whose lower half is zero.
+    const auto low_bits = hn::And(hn::Add(hn::BitCast(du, low), half), upper);
+    const auto high_bits = hn::And(hn::Add(hn::BitCast(du, high), half), upper);
+    hn::Store(hn::Or(hn::ShiftRight<16>(low_bits), high_bits), du, to);
+    if (piece + 1 == pieces) break;
+    low = hn::Sub(low, hn::BitCast(d, low_bits));
+    high = hn::Sub(high, hn::BitCast(d, high_bits));
+  }
+}
+
+// --- Operand A: [row tile, step, piece] tiles. ---
+
+// Words from one row tile to the next.
+template <int pieces>
+HWY_INLINE constexpr std::int64_t row_tile_words(std::int64_t steps) {
+  return steps * pieces * kTileWords;
+}
+
+// Up to kLanes values, and zeros after the last.
+template <class T>
+HWY_INLINE VecF load_up_to(const T* from, std::int64_t count) {
+  const DF d;
+  if (count >= kLanes) return load_wide(d, from);
+  HWY_ALIGN float lanes[kLanes] = {};
+  for (std::int64_t lane = 0; lane < count; ++lane) lanes[lane] = widen_one(from + lane);
+  return hn::Load(d, lanes);
+}
+
+// Cuts one row of `depth` values; `row` counts from the first row of `a`.
+template <class T>
+HWY_INLINE void cut_row(const T* from, std::int64_t depth, std::int64_t row, std::uint32_t* a,
+                        Magnitude& magnitude) {
+  constexpr int kCount = kPieces<T>;
+  const std::int64_t tile = row_tile_words<kCount>(ceil_div(depth, kStepDepth));
+  std::uint32_t* to = a + row / kTileSize * tile + row % kTileSize * kTileSize;
+  for (std::int64_t k = 0; k < depth; k += kStepDepth, to += kCount * kTileWords) {
+    const VecF low = load_up_to(from + k, depth - k);
+    const VecF high = load_up_to(from + k + kTileSize, depth - k - kTileSize);
+    magnitude.note(low);
+    magnitude.note(high);
+    put_pieces<kCount>(low, high, to, kTileWords);
+  }
+}
+
+// Zeros in place of rows that `a` has but nobody reads the products of.
+template <int pieces>
+HWY_INLINE void clear_rows(std::int64_t begin, std::int64_t end, std::int64_t steps,
+                           std::uint32_t* a) {
+  const hn::RebindToUnsigned<DF> du;
+  for (std::int64_t row = begin; row < end; ++row) {
+    std::uint32_t* const to =
+        a + row / kTileSize * row_tile_words<pieces>(steps) + row % kTileSize * kTileSize;
+    for (std::int64_t tile = 0; tile < steps * pieces; ++tile) {
+      hn::Store(hn::Zero(du), du, to + tile * kTileWords);
+    }
+  }
+}
+
+// --- Operand B, a panel: [step, piece, half of the panel] tiles. ---
+
+template <int pieces>
+inline constexpr std::int64_t kPanelStepWords = pieces * 2 * kTileWords;
+
+// Cuts pair `pair` of rows of a panel [depth, kPanel]: rows k and k + 16 of a step. There are
+// kTileSize * steps pairs.
+template <class T>
+HWY_INLINE void cut_panel_pair(const T* panel, std::int64_t depth, std::int64_t pair,
+                               std::uint32_t* b) {
+  const DF d;
+  const std::int64_t step = pair / kTileSize;
+  const std::int64_t k = step * kStepDepth + pair % kTileSize;
+  std::uint32_t* const to = b + step * kPanelStepWords<kPieces<T>> + pair % kTileSize * kTileSize;
+  HWY_UNROLL(2)
+  for (std::int64_t half = 0; half < 2; ++half) {
+    const T* const from = panel + k * kPanel + half * kTileSize;
+    const VecF low = k < depth ? load_wide(d, from) : hn::Zero(d);
+    const VecF high = k + kTileSize < depth ? load_wide(d, from + kTileSize * kPanel) : hn::Zero(d);
+    put_pieces<kPieces<T>>(low, high, to + half * kTileWords, 2 * kTileWords);
+  }
+}
+
+template <class T>
+HWY_INLINE void cut_panel(const T* panel, std::int64_t depth, std::uint32_t* b) {
+  const std::int64_t pairs = ceil_div(depth, kStepDepth) * kTileSize;
+  for (std::int64_t pair = 0; pair < pairs; ++pair) cut_panel_pair(panel, depth, pair, b);
+}
+
+// --- The product ---
+
+// Which pieces meet, in an order in which few tiles have to be loaded anew.
+struct PiecePair {
+  int a = 0;
+  int b = 0;
+};
+template <int a_pieces, int b_pieces>
+constexpr auto pieces_that_meet() {
+  constexpr int kLargestSum = 2;
+  constexpr auto kCount = [] {
+    int count = 0;
+    for (int a = 0; a < a_pieces; ++a) {
+      for (int b = 0; b < b_pieces; ++b) count += a + b <= kLargestSum ? 1 : 0;
+    }
+    return count;
+  }();
+  std::array<PiecePair, kCount> pairs{};
+  std::size_t at = 0;
+  for (int a = 0; a < a_pieces; ++a) {
+    const int most = kLargestSum - a < b_pieces - 1 ? kLargestSum - a : b_pieces - 1;
+    for (int i = 0; i <= most; ++i) {
+      pairs[at++] = {.a = a, .b = a % 2 == 0 ? i : most - i};
+    }
+  }
+  return pairs;
+}
+
+// C[32 or 16 rows, 32] = start + A B for two row tiles or one.
+struct TileBlock {
+  const std::uint32_t* a = nullptr;
+  const std::uint32_t* b = nullptr;
+  std::int64_t steps = 0;
+  float* c = nullptr;
+  std::int64_t c_stride = 0;
+  TileStart start_with = TileStart::zero;  // Not own_scaled.
+  const float* start = nullptr;            // [kPanel]
+  std::int64_t row_tile = 0;               // Words of A from one row tile to the next.
+};
+
+template <int row_tiles>
+HWY_INLINE void start_tiles(const TileBlock& block) {
+  if (block.start_with == TileStart::zero) {
+    zero_tile<0>();
+    zero_tile<1>();
+    if (row_tiles == 2) zero_tile<2>();
+    if (row_tiles == 2) zero_tile<3>();
+    return;
+  }
+  const bool own = block.start_with == TileStart::own;
+  const float* const from = own ? block.c : block.start;
+  const std::int64_t stride = own ? block.c_stride : 0;
+  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(float));
+  load_tile<0>(from, stride * kBytes);
+  load_tile<1>(from + kTileSize, stride * kBytes);
+  if (row_tiles == 2) load_tile<2>(from + kTileSize * stride, stride * kBytes);
+  if (row_tiles == 2) load_tile<3>(from + kTileSize * stride + kTileSize, stride * kBytes);
+}
+
+template <int row_tiles>
+HWY_INLINE void store_tiles(const TileBlock& block) {
+  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t stride = block.c_stride * kBytes;
+  store_tile<0>(block.c, stride);
+  store_tile<1>(block.c + kTileSize, stride);
+  float* const lower = block.c + kTileSize * block.c_stride;
+  if (row_tiles == 2) store_tile<2>(lower, stride);
+  if (row_tiles == 2) store_tile<3>(lower + kTileSize, stride);
+}
+
+// The pair of pieces with that index, in tiles 4 to 7, of which those of the pair before are kept.
+template <int a_pieces, int b_pieces, int row_tiles, std::size_t index, class Beside>
+HWY_INLINE void multiply_pieces(const std::uint32_t* a, const std::uint32_t* b,
+                                std::int64_t row_tile, Beside& beside) {
+  constexpr auto kPairs = pieces_that_meet<a_pieces, b_pieces>();
+  constexpr PiecePair kNow = kPairs[index];
+  constexpr PiecePair kBefore = index == 0 ? PiecePair{-1, -1} : kPairs[index == 0 ? 0 : index - 1];
+  if constexpr (kNow.a != kBefore.a) {
+    load_tile<4>(a + kNow.a * kTileWords, kTileStride);
+    if (row_tiles == 2) load_tile<5>(a + row_tile + kNow.a * kTileWords, kTileStride);
+  }
+  if constexpr (kNow.b != kBefore.b) {
+    load_tile<6>(b + kNow.b * 2 * kTileWords, kTileStride);
+    load_tile<7>(b + (kNow.b * 2 + 1) * kTileWords, kTileStride);
+  }
+  multiply_tiles<0, 4, 6>();
+  multiply_tiles<1, 4, 7>();
+  if (row_tiles == 2) multiply_tiles<2, 5, 6>();
+  if (row_tiles == 2) multiply_tiles<3, 5, 7>();
+  beside.step();
+}
+
+template <int a_pieces, int b_pieces, int row_tiles, class Beside, std::size_t... index>
+HWY_INLINE void multiply_step(const std::uint32_t* a, const std::uint32_t* b, std::int64_t row_tile,
+                              Beside& beside, std::index_sequence<index...>) {
+  (multiply_pieces<a_pieces, b_pieces, row_tiles, index>(a, b, row_tile, beside), ...);
+}
+
+// How often a product of that many steps gives way to what is done beside it. Tiles take some 64
+// cycles for each pair of pieces, in which vector units could do a hundred instructions. They come
+// in turn, for the processor looks only some 500 ahead for what it can do meanwhile.
+template <int a_pieces, int b_pieces>
+HWY_INLINE constexpr std::int64_t turns_beside(std::int64_t steps) {
+  return steps * static_cast<std::int64_t>(pieces_that_meet<a_pieces, b_pieces>().size());
+}
+
+template <int a_pieces, int b_pieces, int row_tiles, class Beside>
+HWY_INLINE void multiply_row_tiles(const TileBlock& block, Beside& beside) {
+  constexpr auto kAll = std::make_index_sequence<pieces_that_meet<a_pieces, b_pieces>().size()>();
+  start_tiles<row_tiles>(block);
+  const std::uint32_t* a = block.a;
+  const std::uint32_t* b = block.b;
+  for (std::int64_t step = 0; step < block.steps; ++step) {
+    multiply_step<a_pieces, b_pieces, row_tiles>(a, b, block.row_tile, beside, kAll);
+    a += a_pieces * kTileWords;
+    b += kPanelStepWords<b_pieces>;
+  }
+  store_tiles<row_tiles>(block);
+}
+
+// `rows` rows of C, 1..32: C has memory for whole tiles of 16.
+template <int a_pieces, int b_pieces, class Beside>
+HWY_INLINE void multiply_tile_block(const TileBlock& block, std::int64_t rows, Beside& beside) {
+  if (rows > kTileSize) {
+    multiply_row_tiles<a_pieces, b_pieces, 2>(block, beside);
+  } else {
+    multiply_row_tiles<a_pieces, b_pieces, 1>(block, beside);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir::kernel
+HWY_AFTER_NAMESPACE();
+
+#endif  // HWY_TARGET == HWY_AVX3
+#endif  // WEIR_KERNEL_AMX_INL_H_

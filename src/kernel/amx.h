@@ -1,0 +1,16 @@
+#pragma once
+// Intel's Advanced Matrix Extensions (AMX): a unit beside the vector units that multiplies tiles of
+// bf16 and adds up in f32, 16 times as many multiply-adds a cycle as two 512-bit vector units do in
+// f32. Kernels use it for products of many rows, with operands cut into pieces of bf16 so that
+// nothing is lost (amx-inl.h).
+
+namespace weir::kernel {
+
+// Whether this processor has it and the operating system lets this process use it.
+[[nodiscard]] bool amx_available();
+// Whether kernels use it: where it is available, until told otherwise. For tests and benchmarks,
+// between calls of kernels.
+[[nodiscard]] bool amx_enabled();
+void enable_amx(bool enabled);
+
+}  // namespace weir::kernel

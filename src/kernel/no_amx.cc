@@ -1,0 +1,11 @@
+// Where the compiler's target has no AMX.
+
+#include "kernel/amx.h"
+
+namespace weir::kernel {
+
+bool amx_available() { return false; }
+bool amx_enabled() { return false; }
+void enable_amx(bool) {}
+
+}  // namespace weir::kernel

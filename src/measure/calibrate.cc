@@ -1,9 +1,11 @@
 #include "measure/calibrate.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -31,6 +33,36 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
   type.sources["vector_tflops"] = kMeasured;
   if (type.l2) type.sources["l2_gb_per_s"] = kMeasured;
   if (type.l3) type.sources["l3_gb_per_s"] = kMeasured;
+}
+
+// What a device really has of the last cache: a virtual machine sees all of its host's, which
+// others fill too. The largest of its share as listed, half of it and so on, that all devices read
+// at a rate nearer to that of the smallest than to that of memory.
+void measure_last_cache(const std::vector<std::vector<int>>& cores, DeviceType& type) {
+  if (!type.l2 || !type.l3) return;
+  const auto devices = static_cast<std::int64_t>(cores.size());
+  std::vector<int> all;
+  for (const std::vector<int>& device : cores) all.insert(all.end(), device.begin(), device.end());
+  constexpr std::int64_t kTimesL2 = 4;
+  std::vector<std::int64_t> sizes;  // Of a device, falling.
+  for (std::int64_t size = type.l3->value; size >= kTimesL2 * type.l2->value; size /= 2)
+    sizes.push_back(size);
+  if (sizes.size() < 2) return;
+  std::thread([&] {
+    Team team(std::max(1, static_cast<int>(all.size())), all);
+    team.pin_caller();
+    constexpr std::int64_t kTimesLastCache = 4;
+    const double memory = read_bytes_per_s(
+        team, std::max(kFarMoreThanCaches, kTimesLastCache * devices * sizes.front()));
+    const double cache = read_bytes_per_s(team, devices * sizes.back());
+    // Sizes that are nearer to memory are left out, from the largest on.
+    std::size_t fits = 0;
+    const double between = std::sqrt(memory * cache);
+    while (fits + 1 < sizes.size() && read_bytes_per_s(team, devices * sizes[fits]) < between)
+      ++fits;
+    type.l3 = Bytes{sizes[fits]};
+  }).join();
+  type.sources["l3_mib"] = kMeasured;
 }
 
 // Kernels, and how fast memory was read meanwhile.
@@ -82,6 +114,7 @@ Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
   const std::vector<std::vector<int>> cores = cores_of(cluster);
   DeviceType& type = cluster.device_types.front();
   options.progress("arithmetic and memory");
+  measure_last_cache(cores, type);
   measure_peaks(cores.front(), type);
   NodeType& node = cluster.node_types.front();
   measure_kernels_in_one_state(cores, options, type, node.host);

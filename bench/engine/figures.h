@@ -27,6 +27,7 @@ struct Ceilings {
   struct Of {
     double flops_per_s = 0;
     double bytes_per_s = 0;
+    double amx_flops_per_s = 0;  // Of bf16; 0 where there are no tiles.
   };
   Of one_core;
   Of all_cores;

@@ -121,14 +121,25 @@ struct LinearShape {
   DType dtype = DType::f32;
 };
 
+// Few rows are bound by reading weights: matrices are taken in turn, as the layers of a model are,
+// so many that no last cache holds them.
+constexpr std::int64_t kFewRows = 8;
+constexpr std::int64_t kBytesOfLayers = std::int64_t{1} << 30;
+
 void bench_linear(Team& team, LinearShape shape) {
   using kernel::PackedWeights;
   const kernel::Block raw = random_values(shape.dtype, shape.in * shape.out);
-  const PackedWeights weights(team, {.data = raw.data(),
-                                     .dtype = shape.dtype,
-                                     .out_features = shape.out,
-                                     .in_features = shape.in,
-                                     .row_stride = shape.in});
+  const std::int64_t bytes = shape.in * shape.out * size_in_bytes(shape.dtype);
+  const std::int64_t layers = shape.rows <= kFewRows ? (kBytesOfLayers + bytes - 1) / bytes : 1;
+  std::vector<PackedWeights> weights;
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    weights.emplace_back(team, kernel::WeightView{.data = raw.data(),
+                                                  .dtype = shape.dtype,
+                                                  .out_features = shape.out,
+                                                  .in_features = shape.in,
+                                                  .row_stride = shape.in});
+  }
+  std::size_t next = 0;
   const Floats x(shape.rows * shape.in);
   const Floats y(shape.rows * shape.out);
   const std::string name = fmt::format("linear {} x {} -> {} {}", shape.rows, shape.in, shape.out,
@@ -136,11 +147,12 @@ void bench_linear(Team& team, LinearShape shape) {
   const auto work = [&] {
     kernel::linear(
         team, {.data = x.data(), .rows = shape.rows, .cols = shape.in, .row_stride = shape.in},
-        weights, {},
+        weights[next], {},
         {.data = y.data(), .rows = shape.rows, .cols = shape.out, .row_stride = shape.out});
+    next = (next + 1) % weights.size();
   };
-  if (shape.rows <= 8) {
-    report_bytes(team, name, static_cast<double>(weights.bytes()), work);
+  if (shape.rows <= kFewRows) {
+    report_bytes(team, name, static_cast<double>(weights.front().bytes()), work);
   } else {
     const double products = static_cast<double>(shape.rows * shape.in * shape.out);
     report_flops(team, name, 2 * products, work);
@@ -343,6 +355,10 @@ int main(int argc, char** argv) {
   weir::Team team(workers);
   fmt::print("{} workers, FMA peak {:.1f} GFLOP/s, memory read {:.2f} GB/s\n", workers,
              weir::fma_flops_per_s(team) / 1e9, weir::read_bytes_per_s(team) / 1e9);
+  if (const double tiles = weir::amx_flops_per_s(team); tiles > 0) {
+    fmt::print("AMX tiles {:.0f} GFLOP/s of bf16: f32 {:.0f}, f16 {:.0f}, bf16 {:.0f}\n",
+               tiles / 1e9, tiles / 6e9, tiles / 5e9, tiles / 3e9);
+  }
   weir::bench::run_sections(team, argc > 2 ? argv[2] : "");
   return 0;
 }

@@ -53,28 +53,6 @@ inline constexpr int kPieces = std::is_same_v<T, float> ? 3
                                : std::is_same_v<T, F16> ? 2
                                                         : 1;
 
-// While it lives, this thread's tiles are 16 x 64 bytes.
-class TileRegisters {
- public:
-  TileRegisters() {
-    struct alignas(64) Shape {
-      std::uint8_t palette = 1;
-      std::uint8_t start_row = 0;
-      std::uint8_t reserved[14] = {};
-      std::uint16_t bytes_in_row[16] = {};
-      std::uint8_t rows[16] = {};
-    } shape;
-    for (int tile = 0; tile < 8; ++tile) {
-      shape.bytes_in_row[tile] = kTileStride;
-      shape.rows[tile] = kTileSize;
-    }
-    asm volatile("ldtilecfg %0" ::"m"(shape));
-  }
-  ~TileRegisters() { asm volatile("tilerelease"); }
-  TileRegisters(const TileRegisters&) = delete;
-  TileRegisters& operator=(const TileRegisters&) = delete;
-};
-
 template <int tile>
 HWY_INLINE void load_tile(const void* from, std::int64_t stride) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");

@@ -4,7 +4,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 
 namespace weir::kernel {
 namespace {
@@ -50,6 +54,38 @@ bool amx_available() {
 }
 
 bool amx_enabled() { return enabled_flag().load(std::memory_order_relaxed); }
+
+TileRegisters::TileRegisters() {
+  constexpr std::uint16_t kBytesInRow = 64;
+  constexpr std::uint8_t kRows = 16;
+  struct alignas(64) Shape {
+    std::uint8_t palette = 1;
+    std::uint8_t start_row = 0;
+    std::array<std::uint8_t, 14> reserved = {};
+    std::array<std::uint16_t, 16> bytes_in_row = {};
+    std::array<std::uint8_t, 16> rows = {};
+  } shape;
+  constexpr std::size_t kTiles = 8;
+  std::fill_n(shape.bytes_in_row.begin(), kTiles, kBytesInRow);
+  std::fill_n(shape.rows.begin(), kTiles, kRows);
+  asm volatile("ldtilecfg %0" ::"m"(shape));
+}
+
+TileRegisters::~TileRegisters() { asm volatile("tilerelease"); }
+
+double multiply_tiles_in_registers(std::int64_t rounds) {
+  if (!amx_available()) return 0;
+  const TileRegisters registers;
+  asm volatile("tilezero %tmm0; tilezero %tmm1; tilezero %tmm2; tilezero %tmm3");
+  asm volatile("tilezero %tmm4; tilezero %tmm5");
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    asm volatile("tdpbf16ps %tmm5, %tmm4, %tmm0; tdpbf16ps %tmm5, %tmm4, %tmm1");
+    asm volatile("tdpbf16ps %tmm5, %tmm4, %tmm2; tdpbf16ps %tmm5, %tmm4, %tmm3");
+  }
+  // Four tiles of 16 x 16 sums of 32 products.
+  constexpr double kFlopsPerRound = 4.0 * 16 * 16 * 32 * 2;
+  return kFlopsPerRound * static_cast<double>(rounds);
+}
 
 void enable_amx(bool enabled) {
   enabled_flag().store(enabled && amx_available(), std::memory_order_relaxed);

@@ -4,6 +4,8 @@
 // f32. Kernels use it for products of many rows, with operands cut into pieces of bf16 so that
 // nothing is lost (amx-inl.h).
 
+#include <cstdint>
+
 namespace weir::kernel {
 
 // Whether this processor has it and the operating system lets this process use it.
@@ -12,5 +14,19 @@ namespace weir::kernel {
 // between calls of kernels.
 [[nodiscard]] bool amx_enabled();
 void enable_amx(bool enabled);
+
+// While it lives, the eight tiles of this thread are 16 rows of 64 bytes. Only where AMX is
+// available.
+class TileRegisters {
+ public:
+  TileRegisters();
+  ~TileRegisters();
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
+// Multiplies tiles that are in registers, four for each round, and returns the floating-point
+// operations that this was: what a kernel can reach at most. Nothing where AMX is not available.
+double multiply_tiles_in_registers(std::int64_t rounds);
 
 }  // namespace weir::kernel

@@ -24,6 +24,16 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
   std::thread([&] {
     team.pin_caller();
     type.vector_flops.f32 = FlopsPerSecond{rounded(fma_flops_per_s(team))};
+    if (const double tiles = amx_flops_per_s(team); tiles > 0) {
+      // So many products of bf16 pieces take the place of one by a weight of that type.
+      constexpr double kF32 = 6;
+      constexpr double kF16 = 5;
+      constexpr double kBf16 = 3;
+      type.matrix_flops = {.f32 = FlopsPerSecond{rounded(tiles / kF32)},
+                           .bf16 = FlopsPerSecond{rounded(tiles / kBf16)},
+                           .f16 = FlopsPerSecond{rounded(tiles / kF16)}};
+      type.sources["matrix_tflops"] = kMeasured;
+    }
     const auto rate_of = [&](Bytes cache) {
       return BytesPerSecond{rounded(read_bytes_per_s(team, cache.value / 2))};
     };

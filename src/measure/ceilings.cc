@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernel/amx.h"
 #include "kernel/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -98,6 +99,19 @@ double fma_flops_per_s(Team& team) {
       float sum = 0;
       const double done = HWY_DYNAMIC_DISPATCH(multiply_adds)(kRounds, sum);
       sink.store(sum);
+      if (worker == 0) flops = done * team.size();
+    });
+  });
+  return flops / seconds;
+}
+
+double amx_flops_per_s(Team& team) {
+  if (!kernel::amx_enabled()) return 0;
+  constexpr std::int64_t kRounds = 150'000;  // Some 3 ms.
+  double flops = 0;
+  const double seconds = best_seconds(9, [&] {
+    team.run([&](int worker) {
+      const double done = kernel::multiply_tiles_in_registers(kRounds);
       if (worker == 0) flops = done * team.size();
     });
   });

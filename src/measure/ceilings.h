@@ -13,6 +13,10 @@ namespace weir {
 // f32 multiply-adds in registers on every worker of the team, with the longest vectors.
 [[nodiscard]] double fma_flops_per_s(Team& team);
 
+// bf16 on AMX tiles in registers; 0 where there are none (kernel/amx.h). A product of f32 values
+// takes six of bf16 pieces, one of f32 by f16 five, by bf16 three.
+[[nodiscard]] double amx_flops_per_s(Team& team);
+
 // Reading `bytes` of memory again and again, each worker its own part: the rate of the cache that
 // holds them. The default is many times any last-level cache that a few cores have to themselves.
 inline constexpr std::int64_t kFarMoreThanCaches = std::int64_t{256} << 20;

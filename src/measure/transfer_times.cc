@@ -116,15 +116,16 @@ void append_handovers(const Communications& step, std::vector<std::vector<double
 
 }  // namespace
 
-// A layer for each stage and a head for each device. The FFN is twice as wide as the rest: a stage
-// of a decode step takes less than Executor::kSpinTime where memory is read at 10 GB/s, so that
-// nobody has to be woken.
+// A layer for each stage and a head for each device. The FFN is three times as wide as the rest: a
+// stage of a decode step takes less than Executor::kSpinTime where memory is read at 15 GB/s, so
+// that nobody has to be woken, and more than a step takes to reach all ranks, so that receivers
+// wait.
 ModelSpec transfer_model(std::size_t devices) {
   const auto count = static_cast<std::int64_t>(devices);
   ModelSpec model = thin_model({.hidden_size = kHidden,
                                 .num_layers = std::max<std::int64_t>(count, 4),
                                 .num_heads = std::max<std::int64_t>(count, 2)});
-  model.intermediate_size = std::max<std::int64_t>(2 * kHidden, count);
+  model.intermediate_size = std::max<std::int64_t>(3 * kHidden, count);
   return model;
 }
 

@@ -238,7 +238,8 @@ class WeighsBeside {
                           std::int64_t turns)
       : stage_(stage), pair_(begin), end_(end), pace_(end - begin, turns) {}
 
-  HWY_INLINE void step() {
+  // Not inlined: it is called after every pair of pieces, in six kinds of products.
+  HWY_NOINLINE void step() {
     for (pace_.step(); pace_.due();) stage_.weigh_pair(pair_++);
   }
   // What no step was there for.
@@ -400,7 +401,7 @@ HWY_INLINE void attend_block_in_tiles(const AttentionTask& task, const TileFunct
   std::int64_t end = begin;
   while (end < panels && memory.panel(end).any().begin < block.end) ++end;
   // Panel p is scored while p - 1 is weighed; then p - 2 gets its values, while the rest of it is.
-  std::array<PanelStage, 3> stages;
+  PanelStage stages[3];  // Not a std::array, whose constructor lacks the attributes of the target.
   for (std::int64_t p = begin; p < end + 2; ++p) {
     const auto slot = static_cast<std::size_t>(p - begin);
     prefetch_next_block(task, block, p - begin, end + 2 - begin);

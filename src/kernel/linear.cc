@@ -319,7 +319,8 @@ class TilesAhead {
         rows_pace_(before.rows, turns),
         pairs_pace_(cutting.end - cutting.begin, turns) {}
 
-  HWY_INLINE void step() {
+  // Not inlined: it is called after every pair of pieces, in six kinds of products.
+  HWY_NOINLINE void step() {
     weights_.step();
     output_.step();
     for (rows_pace_.step(); rows_pace_.due();) before_.put_row(row_++);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "kernel/amx.h"
 #include "measure/calibrate.h"
 #include "measure/ceilings.h"
 #include "measure/device_teams.h"
@@ -84,13 +85,12 @@ std::string to_string(const Ceilings& ceilings) {
       ceilings.one_core.flops_per_s / kGiga, ceilings.one_core.bytes_per_s / kGiga,
       ceilings.all_cores.flops_per_s / kGiga, ceilings.all_cores.bytes_per_s / kGiga);
   if (ceilings.all_cores.amx_flops_per_s > 0) {
-    // f16 has two pieces of bf16, f32 three; of six products one is left out (kernel/amx-inl.h).
-    constexpr double kProducts = 5;
+    constexpr double kProducts = kernel::products_of_pieces(DType::f16);
     text += fmt::format(
-        " AMX tiles: {:.0f} and {:.0f} GFLOP/s of bf16; f16 values take five such products for "
-        "one, which leaves {:.0f} and {:.0f}.",
+        " AMX tiles: {:.0f} and {:.0f} GFLOP/s of bf16; f16 values take {:.0f} such products "
+        "for one, which leaves {:.0f} and {:.0f}.",
         ceilings.one_core.amx_flops_per_s / kGiga, ceilings.all_cores.amx_flops_per_s / kGiga,
-        ceilings.one_core.amx_flops_per_s / kGiga / kProducts,
+        kProducts, ceilings.one_core.amx_flops_per_s / kGiga / kProducts,
         ceilings.all_cores.amx_flops_per_s / kGiga / kProducts);
   }
   return text;

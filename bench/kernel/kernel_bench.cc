@@ -20,6 +20,7 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "kernel/amx.h"
 #include "kernel/kernel.h"
 #include "kernel/scratch.h"
 #include "kernel/team.h"
@@ -357,7 +358,9 @@ int main(int argc, char** argv) {
              weir::fma_flops_per_s(team) / 1e9, weir::read_bytes_per_s(team) / 1e9);
   if (const double tiles = weir::amx_flops_per_s(team); tiles > 0) {
     fmt::print("AMX tiles {:.0f} GFLOP/s of bf16: f32 {:.0f}, f16 {:.0f}, bf16 {:.0f}\n",
-               tiles / 1e9, tiles / 6e9, tiles / 5e9, tiles / 3e9);
+               tiles / 1e9, tiles / 1e9 / weir::kernel::products_of_pieces(weir::DType::f32),
+               tiles / 1e9 / weir::kernel::products_of_pieces(weir::DType::f16),
+               tiles / 1e9 / weir::kernel::products_of_pieces(weir::DType::bf16));
   }
   weir::bench::run_sections(team, argc > 2 ? argv[2] : "");
   return 0;

@@ -113,8 +113,7 @@ HWY_INLINE void put_pieces(VecF low, VecF high, std::uint32_t* to, std::int64_t 
 // --- Operand A: [row tile, step, piece] tiles. ---
 
 // Words from one row tile to the next.
-template <int pieces>
-HWY_INLINE constexpr std::int64_t row_tile_words(std::int64_t steps) {
+HWY_INLINE constexpr std::int64_t row_tile_words(int pieces, std::int64_t steps) {
   return steps * pieces * kTileWords;
 }
 
@@ -133,7 +132,7 @@ template <class T>
 HWY_INLINE void cut_row(const T* from, std::int64_t depth, std::int64_t row, std::uint32_t* a,
                         Magnitude& magnitude) {
   constexpr int kCount = kPieces<T>;
-  const std::int64_t tile = row_tile_words<kCount>(ceil_div(depth, kStepDepth));
+  const std::int64_t tile = row_tile_words(kCount, ceil_div(depth, kStepDepth));
   std::uint32_t* to = a + row / kTileSize * tile + row % kTileSize * kTileSize;
   for (std::int64_t k = 0; k < depth; k += kStepDepth, to += kCount * kTileWords) {
     const VecF low = load_up_to(from + k, depth - k);
@@ -151,7 +150,7 @@ HWY_INLINE void clear_rows(std::int64_t begin, std::int64_t end, std::int64_t st
   const hn::RebindToUnsigned<DF> du;
   for (std::int64_t row = begin; row < end; ++row) {
     std::uint32_t* const to =
-        a + row / kTileSize * row_tile_words<pieces>(steps) + row % kTileSize * kTileSize;
+        a + row / kTileSize * row_tile_words(pieces, steps) + row % kTileSize * kTileSize;
     for (std::int64_t tile = 0; tile < steps * pieces; ++tile) {
       hn::Store(hn::Zero(du), du, to + tile * kTileWords);
     }
@@ -214,45 +213,52 @@ constexpr auto pieces_that_meet() {
   }
   return pairs;
 }
+static_assert(pieces_that_meet<kPieces<float>, kPieces<float>>().size() ==
+              products_of_pieces(DType::f32));
+static_assert(pieces_that_meet<kPieces<float>, kPieces<Bf16>>().size() ==
+              products_of_pieces(DType::bf16));
+static_assert(pieces_that_meet<kPieces<float>, kPieces<F16>>().size() ==
+              products_of_pieces(DType::f16));
 
-// C[32 or 16 rows, 32] = start + A B for two row tiles or one.
+// C[32 or 16 rows, 32] (+)= A B for two row tiles or one.
 struct TileBlock {
   const std::uint32_t* a = nullptr;
   const std::uint32_t* b = nullptr;
   std::int64_t steps = 0;
   float* c = nullptr;
   std::int64_t c_stride = 0;
-  TileStart start_with = TileStart::zero;  // Not own_scaled.
-  const float* start = nullptr;            // [kPanel]
-  std::int64_t row_tile = 0;               // Words of A from one row tile to the next.
+  bool add = false;           // To what C holds.
+  std::int64_t row_tile = 0;  // Words of A from one row tile to the next.
 };
+
+// Bytes from row to row of C.
+HWY_INLINE std::int64_t row_bytes(const TileBlock& block) {
+  return block.c_stride * static_cast<std::int64_t>(sizeof(float));
+}
 
 template <int row_tiles>
 HWY_INLINE void start_tiles(const TileBlock& block) {
-  if (block.start_with == TileStart::zero) {
+  if (!block.add) {
     zero_tile<0>();
     zero_tile<1>();
     if (row_tiles == 2) zero_tile<2>();
     if (row_tiles == 2) zero_tile<3>();
     return;
   }
-  const bool own = block.start_with == TileStart::own;
-  const float* const from = own ? block.c : block.start;
-  const std::int64_t stride = own ? block.c_stride : 0;
-  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(float));
-  load_tile<0>(from, stride * kBytes);
-  load_tile<1>(from + kTileSize, stride * kBytes);
-  if (row_tiles == 2) load_tile<2>(from + kTileSize * stride, stride * kBytes);
-  if (row_tiles == 2) load_tile<3>(from + kTileSize * stride + kTileSize, stride * kBytes);
+  const std::int64_t stride = row_bytes(block);
+  const float* const lower = block.c + kTileSize * block.c_stride;
+  load_tile<0>(block.c, stride);
+  load_tile<1>(block.c + kTileSize, stride);
+  if (row_tiles == 2) load_tile<2>(lower, stride);
+  if (row_tiles == 2) load_tile<3>(lower + kTileSize, stride);
 }
 
 template <int row_tiles>
 HWY_INLINE void store_tiles(const TileBlock& block) {
-  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t stride = block.c_stride * kBytes;
+  const std::int64_t stride = row_bytes(block);
+  float* const lower = block.c + kTileSize * block.c_stride;
   store_tile<0>(block.c, stride);
   store_tile<1>(block.c + kTileSize, stride);
-  float* const lower = block.c + kTileSize * block.c_stride;
   if (row_tiles == 2) store_tile<2>(lower, stride);
   if (row_tiles == 2) store_tile<3>(lower + kTileSize, stride);
 }

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "base/dtype.h"
+
 namespace weir::kernel {
 
 // Whether this processor has it and the operating system lets this process use it.
@@ -24,6 +26,14 @@ class TileRegisters {
   TileRegisters(const TileRegisters&) = delete;
   TileRegisters& operator=(const TileRegisters&) = delete;
 };
+
+// Products of bf16 pieces that take the place of one of an f32 by a value of that type (amx-inl.h).
+[[nodiscard]] constexpr int products_of_pieces(DType dtype) {
+  constexpr int kF32 = 6;
+  constexpr int kF16 = 5;
+  constexpr int kBf16 = 3;
+  return dtype == DType::f32 ? kF32 : dtype == DType::f16 ? kF16 : kBf16;
+}
 
 // Multiplies tiles that are in registers, four for each round, and returns the floating-point
 // operations that this was: what a kernel can reach at most. Nothing where AMX is not available.

@@ -73,10 +73,10 @@ class TileMemory {
   }
   // Words of a row tile of keys, and of values.
   [[nodiscard]] std::int64_t key_tile(int pieces) const {
-    return ceil_div(key_dim, kStepDepth) * pieces * kTileWords;
+    return row_tile_words(pieces, ceil_div(key_dim, kStepDepth));
   }
   [[nodiscard]] static std::int64_t value_tile(int pieces) {
-    return kBlockSteps * pieces * kTileWords;
+    return row_tile_words(pieces, kBlockSteps);
   }
 
   std::int64_t key_dim;
@@ -293,7 +293,7 @@ HWY_NOINLINE void add_values_in_tiles(const TileMemory& memory, const PanelStage
          .steps = steps,
          .c = stage.panel.out + dim * kPanel,
          .c_stride = kPanel,
-         .start_with = TileStart::own,
+         .add = true,
          .row_tile = row_tile},
         memory.value_dim - dim, weighs);
   }
@@ -369,10 +369,10 @@ HWY_INLINE void prefetch_positions(const KvBlocks& kv, std::int64_t head, KeyRan
   const std::int64_t size = size_in_bytes(kv.dtype);
   for (std::int64_t position = range.begin; position < range.end;) {
     const std::int64_t end = std::min(range.end, position + left_in_block(kv, position));
-    const std::int64_t offset = position - kv.first_position;
-    const auto* at =
-        static_cast<const std::byte*>(kv.blocks[static_cast<std::size_t>(offset / kv.block_size)]) +
-        (head * kv.head_stride + offset % kv.block_size * kv.position_stride) * size;
+    const void* const first = size == sizeof(float)
+                                  ? static_cast<const void*>(kv_at<float>(kv, position, head))
+                                  : kv_at<F16>(kv, position, head);
+    const auto* at = static_cast<const std::byte*>(first);
     for (; position < end; ++position, at += kv.position_stride * size) {
       for (std::int64_t byte = 0; byte < dim * size; byte += kCacheLine) {
         __builtin_prefetch(at + byte, 0, 2);

@@ -357,7 +357,7 @@ class TileChunk {
     constexpr std::int64_t kSteps = kDepth / kStepDepth;
     constexpr std::int64_t kPartWords = kSteps * kPanelStepWords<kPieces<T>>;
     const std::int64_t a_words =
-        ceil_div(rows_, kTileSize) * row_tile_words<kPieces<float>>(kSteps);
+        ceil_div(rows_, kTileSize) * row_tile_words(kPieces<float>, kSteps);
     Scratch& scratch = worker_scratch();
     scratch.reserve(Scratch::bytes_of_floats(a_words) + 2 * Scratch::bytes_of_floats(kPartWords) +
                     2 * Scratch::bytes_of_floats(kBlockRows * kPanel));
@@ -404,7 +404,7 @@ class TileChunk {
         fetched.depth(block_) * kPanel * size_in_bytes(block_.weights->dtype);
     const std::int64_t steps = ceil_div(part.depth(block_), kStepDepth);
     const std::int64_t pairs = ceil_div(next.depth(block_), kStepDepth) * kTileSize;
-    const std::int64_t row_tile = row_tile_words<kPieces<float>>(steps);
+    const std::int64_t row_tile = row_tile_words(kPieces<float>, steps);
     const std::int64_t blocks = ceil_div(rows_, kBlockRows);
     for (std::int64_t index = 0; index < blocks; ++index) {
       const TileSums sums = sums_of(part, index);

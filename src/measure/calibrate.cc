@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "kernel/amx.h"
 #include "measure/ceilings.h"
 #include "measure/executor_costs.h"
 #include "measure/kernel_costs.h"
@@ -25,13 +26,11 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
     team.pin_caller();
     type.vector_flops.f32 = FlopsPerSecond{rounded(fma_flops_per_s(team))};
     if (const double tiles = amx_flops_per_s(team); tiles > 0) {
-      // So many products of bf16 pieces take the place of one by a weight of that type.
-      constexpr double kF32 = 6;
-      constexpr double kF16 = 5;
-      constexpr double kBf16 = 3;
-      type.matrix_flops = {.f32 = FlopsPerSecond{rounded(tiles / kF32)},
-                           .bf16 = FlopsPerSecond{rounded(tiles / kBf16)},
-                           .f16 = FlopsPerSecond{rounded(tiles / kF16)}};
+      const auto rate_of = [&](DType dtype) {
+        return FlopsPerSecond{rounded(tiles / kernel::products_of_pieces(dtype))};
+      };
+      type.matrix_flops = {
+          .f32 = rate_of(DType::f32), .bf16 = rate_of(DType::bf16), .f16 = rate_of(DType::f16)};
       type.sources["matrix_tflops"] = kMeasured;
     }
     const auto rate_of = [&](Bytes cache) {
@@ -51,8 +50,7 @@ void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
 void measure_last_cache(const std::vector<std::vector<int>>& cores, DeviceType& type) {
   if (!type.l2 || !type.l3) return;
   const auto devices = static_cast<std::int64_t>(cores.size());
-  std::vector<int> all;
-  for (const std::vector<int>& device : cores) all.insert(all.end(), device.begin(), device.end());
+  const std::vector<int> all = joined(cores);
   constexpr std::int64_t kTimesL2 = 4;
   std::vector<std::int64_t> sizes;  // Of a device, falling.
   for (std::int64_t size = type.l3->value; size >= kTimesL2 * type.l2->value; size /= 2)

@@ -165,6 +165,12 @@ bool is_same_memory(const MemoryRates& a, const MemoryRates& b) {
   return std::abs(a.alone / b.alone - 1) < kSame && std::abs(a.together / b.together - 1) < kSame;
 }
 
+std::vector<int> joined(std::span<const std::vector<int>> cores) {
+  std::vector<int> all;
+  for (const std::vector<int>& device : cores) all.insert(all.end(), device.begin(), device.end());
+  return all;
+}
+
 struct MemoryWatch::State {
   // Some cores and what they read.
   struct Readers {
@@ -187,13 +193,6 @@ struct MemoryWatch::State {
 
   explicit State(std::span<const std::vector<int>> cores)
       : first(cores.front()), all(joined(cores)) {}
-
-  static std::vector<int> joined(std::span<const std::vector<int>> cores) {
-    std::vector<int> joined;
-    for (const std::vector<int>& device : cores)
-      joined.insert(joined.end(), device.begin(), device.end());
-    return joined;
-  }
 
   Readers first;
   Readers all;

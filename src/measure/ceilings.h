@@ -13,8 +13,7 @@ namespace weir {
 // f32 multiply-adds in registers on every worker of the team, with the longest vectors.
 [[nodiscard]] double fma_flops_per_s(Team& team);
 
-// bf16 on AMX tiles in registers; 0 where there are none (kernel/amx.h). A product of f32 values
-// takes six of bf16 pieces, one of f32 by f16 five, by bf16 three.
+// bf16 on AMX tiles in registers; 0 where there are none (kernel/amx.h).
 [[nodiscard]] double amx_flops_per_s(Team& team);
 
 // Reading `bytes` of memory again and again, each worker its own part: the rate of the cache that
@@ -33,6 +32,9 @@ struct MemoryRates {
 };
 // Whether these are rates of the same state of the machine.
 [[nodiscard]] bool is_same_memory(const MemoryRates& a, const MemoryRates& b);
+
+// The cores of all devices, in their order.
+[[nodiscard]] std::vector<int> joined(std::span<const std::vector<int>> cores);
 
 class MemoryWatch {
  public:

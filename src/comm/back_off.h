@@ -12,39 +12,28 @@
 #include <chrono>
 #include <thread>
 
+#include "base/patience.h"
+
 namespace weir {
 
 class BackOff {
  public:
   // Between two looks.
   void pause() {
-    if (looks_ < kLooks) {
-      ++looks_;
-      return;
-    }
-    const auto now = Clock::now();
-    if (looks_ == kLooks) {
-      ++looks_;
-      since_ = now;
-    }
-    const auto waited = now - since_;
-    if (waited < kYielding) {
-      std::this_thread::yield();
-      return;
-    }
-    std::this_thread::sleep_for(std::clamp<Clock::duration>(waited / 32, kNap, kLongestNap));
+    if (patience_.pause()) return;
+    std::this_thread::sleep_for(std::clamp<Duration>(patience_.waited() / 32, kNap, kLongestNap));
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Duration = Patience::Clock::duration;
   // A look at MPI takes 0.1 to 0.5 microseconds, a small message between two cores about 1.
   static constexpr int kLooks = 50;
-  static constexpr Clock::duration kYielding = std::chrono::milliseconds(2);
-  static constexpr Clock::duration kNap = std::chrono::microseconds(50);
-  static constexpr Clock::duration kLongestNap = std::chrono::milliseconds(1);
+  // Ranks that nap as soon as others want the core take twice as long for small messages.
+  static constexpr Duration kKeptFromOthers = std::chrono::milliseconds(2);
+  static constexpr Duration kNap = std::chrono::microseconds(50);
+  static constexpr Duration kLongestNap = std::chrono::microseconds(200);
 
-  int looks_ = 0;
-  Clock::time_point since_;
+  Patience patience_{kLooks, kKeptFromOthers};
 };
 
 }  // namespace weir

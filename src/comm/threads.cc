@@ -1,20 +1,15 @@
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <thread>
 
 #include "base/check.h"
+#include "base/patience.h"
 #include "comm/communicator.h"
 
 namespace weir {
 namespace {
 
-// Looks at the doorbell so often before it yields, and so long before it sleeps. A wake-up costs
-// some 70 us where an idle core has to be woken too, a look a few nanoseconds, a yield 0.2 to 0.5
-// us; where there are more threads than cores, yielding lets the one that is waited for run.
+// Looks at the doorbell, some nanoseconds each, before a device that waits yields.
 constexpr int kLooksBeforeYield = 2000;
-constexpr std::chrono::microseconds kTimeBeforeSleep{1000};
-constexpr int kYieldsPerClock = 16;
 
 constexpr std::size_t kCacheLine = 64;
 
@@ -109,16 +104,10 @@ class ThreadCommunicator final : public Communicator {
 
   void wait(std::uint32_t seen) override {
     Doorbell& doorbell = fabric_->doorbells[self_];
-    for (int look = 0; look < kLooksBeforeYield; ++look) {
-      if (doorbell.rings.load(std::memory_order_acquire) != seen) return;
-    }
-    const auto deadline = std::chrono::steady_clock::now() + kTimeBeforeSleep;
+    Patience patience(kLooksBeforeYield);
     do {
-      for (int turn = 0; turn < kYieldsPerClock; ++turn) {
-        std::this_thread::yield();
-        if (doorbell.rings.load(std::memory_order_acquire) != seen) return;
-      }
-    } while (std::chrono::steady_clock::now() < deadline);
+      if (doorbell.rings.load(std::memory_order_acquire) != seen) return;
+    } while (patience.pause());
     doorbell.sleeping.store(true);
     doorbell.rings.wait(seen);
     doorbell.sleeping.store(false);

@@ -8,7 +8,6 @@
 // holds device 0, sends plans and steps to the others, and gets back logits and records. They
 // follow it (exec/follower.h).
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -108,11 +107,6 @@ class Executor {
   // Keeps the calling thread on the first device's first core for as long as the result lives:
   // around runs of many steps.
   [[nodiscard]] PinnedThread pin_caller() const;
-
-  // So long a worker waits for the next step, or the caller for other devices, before it sleeps:
-  // waking costs some 60 us, which a longer step hardly notices. Between looks it yields, which
-  // leaves the core to whoever has work for it.
-  static constexpr std::chrono::microseconds kSpinTime{1000};
 
   // The clock of TaskRecords.
   [[nodiscard]] static SimTime now();

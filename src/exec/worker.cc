@@ -1,13 +1,13 @@
 #include "exec/worker.h"
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <new>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "base/patience.h"
 #include "exec/compute.h"
 #include "exec/logits.h"
 #include "exec/redistribute.h"
@@ -15,17 +15,14 @@
 namespace weir {
 namespace {
 
-constexpr int kLooksPerYield = 64;
+constexpr int kLooksBeforeYield = 64;
 
 // Returns once `word` differs from `old`.
 void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
-  const auto deadline = std::chrono::steady_clock::now() + Executor::kSpinTime;
+  Patience patience(kLooksBeforeYield);
   do {
-    for (int look = 0; look < kLooksPerYield; ++look) {
-      if (word.load(std::memory_order_acquire) != old) return;
-    }
-    std::this_thread::yield();
-  } while (std::chrono::steady_clock::now() < deadline);
+    if (word.load(std::memory_order_acquire) != old) return;
+  } while (patience.pause());
   word.wait(old, std::memory_order_acquire);
 }
 

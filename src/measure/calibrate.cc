@@ -1,7 +1,6 @@
 #include "measure/calibrate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 #include <thread>
@@ -17,6 +16,9 @@
 
 namespace weir {
 namespace {
+
+// Up to here a step is called short: what it needs beside its tasks is still in the caches.
+constexpr Seconds kShortStep{1e-3};
 
 // A device alone, as peaks are: nobody has to share to reach them.
 void measure_peaks(const std::vector<int>& cores, DeviceType& type) {
@@ -138,7 +140,7 @@ Status calibrate_node(ClusterSpec& cluster, const CalibrationOptions& options) {
   node.host.sources["step_latency_us"] = kMeasured;
   node.host.short_step_latency = Seconds{rounded(costs->short_step.value)};
   node.host.sources["short_step_latency_us"] = kMeasured;
-  node.host.short_step = Seconds{std::chrono::duration<double>(Executor::kSpinTime).count()};
+  node.host.short_step = kShortStep;
   node.host.sources["short_step_us"] = kMeasured;
   if (costs->transfers) put_transfers(*costs->transfers, node.fabrics.front());
   list_devices(cluster);

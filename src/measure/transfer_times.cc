@@ -117,9 +117,8 @@ void append_handovers(const Communications& step, std::vector<std::vector<double
 }  // namespace
 
 // A layer for each stage and a head for each device. The FFN is three times as wide as the rest: a
-// stage of a decode step takes less than Executor::kSpinTime where memory is read at 15 GB/s, so
-// that nobody has to be woken, and more than a step takes to reach all ranks, so that receivers
-// wait.
+// stage of a decode step takes more than a step takes to reach all ranks, so that receivers wait,
+// and less than Patience::kLongest, so that nobody has to be woken.
 ModelSpec transfer_model(std::size_t devices) {
   const auto count = static_cast<std::int64_t>(devices);
   ModelSpec model = thin_model({.hidden_size = kHidden,

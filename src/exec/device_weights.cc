@@ -104,7 +104,7 @@ const kernel::PackedWeights& DeviceWeights::matrix(Team& team, const WeightSlice
     view.data = gathered.data();
     view.row_stride = slice.cols();
   }
-  packed = std::make_unique<kernel::PackedWeights>(team, view);
+  packed = std::make_unique<kernel::PackedWeights>(team, view, &arena_);
   bytes_ += packed->bytes();
   return *packed;
 }

@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "kernel/kernel.h"
+#include "kernel/scratch.h"
 #include "plan/placement.h"
 
 namespace weir {
@@ -36,6 +37,7 @@ class DeviceWeights {
 
   const Checkpoint& checkpoint_;
   const ModelSpec& model_;
+  kernel::Arena arena_;  // Of all matrices; outlives them.
   std::map<WeightSlice, std::unique_ptr<kernel::PackedWeights>, Less> matrices_;
   std::map<WeightSlice, std::vector<float>, Less> vectors_;
   std::int64_t bytes_ = 0;

@@ -19,6 +19,8 @@
 
 namespace weir::kernel {
 
+class Arena;
+
 // A matrix somebody else owns. Element (r, c) lies at index r * row_stride + c.
 struct ConstMatrix {
   const float* data = nullptr;
@@ -47,7 +49,8 @@ struct WeightView {
 // memory is copied, so it may go away afterwards.
 class PackedWeights {
  public:
-  PackedWeights(Team& team, WeightView weights);
+  // In memory of `arena`, which must outlive them, or of their own.
+  PackedWeights(Team& team, WeightView weights, Arena* arena = nullptr);
   ~PackedWeights();
   PackedWeights(PackedWeights&&) noexcept;
   PackedWeights& operator=(PackedWeights&&) noexcept;
@@ -56,7 +59,7 @@ class PackedWeights {
 
   [[nodiscard]] std::int64_t out_features() const;
   [[nodiscard]] std::int64_t in_features() const;
-  [[nodiscard]] std::int64_t bytes() const;  // Memory held.
+  [[nodiscard]] std::int64_t bytes() const;  // Memory that they take.
 
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }

@@ -72,12 +72,14 @@ bool pack_panels(const WeightView& weights, const PackedWeights::Impl& packed, s
 
 }  // namespace
 
-PackedWeights::PackedWeights(Team& team, WeightView weights) : impl_(std::make_unique<Impl>()) {
+PackedWeights::PackedWeights(Team& team, WeightView weights, Arena* arena)
+    : impl_(std::make_unique<Impl>()) {
   impl_->dtype = weights.dtype;
   impl_->out_features = weights.out_features;
   impl_->in_features = weights.in_features;
-  const std::int64_t values = impl_->panels() * weights.in_features * kPanel;
-  impl_->block = Block(static_cast<std::size_t>(values * size_in_bytes(weights.dtype)));
+  const auto bytes = static_cast<std::size_t>(impl_->bytes());
+  if (arena == nullptr) impl_->own = Block(bytes);
+  impl_->data = arena == nullptr ? impl_->own.data() : arena->take(bytes);
   // Every worker first touches the pages of the panels that it multiplies in `linear`.
   std::atomic<bool> moderate{true};
   const auto part = [&](std::int64_t begin, std::int64_t end) {
@@ -96,8 +98,6 @@ PackedWeights& PackedWeights::operator=(PackedWeights&&) noexcept = default;
 
 std::int64_t PackedWeights::out_features() const { return impl_->out_features; }
 std::int64_t PackedWeights::in_features() const { return impl_->in_features; }
-std::int64_t PackedWeights::bytes() const {
-  return static_cast<std::int64_t>(impl_->block.bytes());
-}
+std::int64_t PackedWeights::bytes() const { return impl_->bytes(); }
 
 }  // namespace weir::kernel

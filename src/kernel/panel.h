@@ -41,19 +41,23 @@ inline constexpr float kImmoderate = 0x1p56F;
 // panel of one block, [depth, kPanel]; out features past the last are zero. Parts lie block by
 // block, panel after panel, in the order in which all products read them.
 struct PackedWeights::Impl {
-  Block block;
+  Block own;  // Of `data`, where no arena has it.
+  std::byte* data = nullptr;
   DType dtype = DType::f32;
   std::int64_t out_features = 0;
   std::int64_t in_features = 0;
   bool moderate = false;  // Every weight is finite and below kImmoderate.
 
+  [[nodiscard]] std::int64_t bytes() const {
+    return panels() * in_features * kPanel * size_in_bytes(dtype);
+  }
   [[nodiscard]] std::int64_t panels() const { return ceil_div(out_features, kPanel); }
   // Depth of the block that begins at in feature k, a multiple of kDepth.
   [[nodiscard]] std::int64_t depth(std::int64_t k) const {
     return in_features - k < kDepth ? in_features - k : kDepth;
   }
   [[nodiscard]] std::byte* part(std::int64_t panel, std::int64_t k) const {
-    return block.data() + (k * panels() + panel * depth(k)) * kPanel * size_in_bytes(dtype);
+    return data + (k * panels() + panel * depth(k)) * kPanel * size_in_bytes(dtype);
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -32,6 +33,20 @@ Block::Block(std::size_t bytes) {
 
 // NOLINTNEXTLINE(cppcoreguidelines-no-malloc): this is the owner of what aligned_alloc returns.
 Block::~Block() { std::free(data_); }
+
+std::byte* Arena::take(std::size_t bytes) {
+  // Blocks grow with what is held, so that little takes little.
+  constexpr std::size_t kLargest = 64U << 20U;
+  const std::size_t wanted = round_up(bytes, kCacheLine);
+  if (blocks_.empty() || blocks_.back().bytes() - used_ < wanted) {
+    blocks_.emplace_back(std::max(wanted, std::clamp(held_, kHugePage, kLargest)));
+    held_ += blocks_.back().bytes();
+    used_ = 0;
+  }
+  std::byte* const taken = blocks_.back().data() + used_;
+  used_ += wanted;
+  return taken;
+}
 
 void Scratch::reserve(std::size_t bytes) {
   used_ = 0;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace weir::kernel {
 
@@ -33,6 +34,21 @@ class Block {
   }
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;
+};
+
+// Memory that stays: arrays that lie one after the other, in huge pages from a few MiB on. Where
+// each had pages of its own, several that are to stay in a cache of the size of a few huge pages
+// would meet in some of its sets by chance and leave others empty.
+class Arena {
+ public:
+  // Aligned to a cache line, contents undefined; valid as long as the arena. Throws std::bad_alloc
+  // when memory runs out.
+  [[nodiscard]] std::byte* take(std::size_t bytes);
+
+ private:
+  std::vector<Block> blocks_;
+  std::size_t used_ = 0;  // Of the last block.
+  std::size_t held_ = 0;
 };
 
 // A block that several arrays are cut from. `reserve` invalidates what was cut before.

@@ -129,7 +129,7 @@ class BenchCommand final : public Command {
   }
   static RankIdentity identity(const Result<Subject>& subject) {
     if (!subject) return tl::unexpected(subject.error());
-    return identity_of("bench", subject->own.model);
+    return identity_of("bench", subject->own);
   }
 
   // The whole bench; with ranks, rank 0's part of it.

@@ -27,6 +27,14 @@ ExitCode exit_code_of(const Error& error) {
   return ExitCode::run_failed;
 }
 
+// Whatever it holds.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return text + "\n";
+}
+
 }  // namespace
 
 void print(std::string_view text) { write(stdout, text); }
@@ -43,12 +51,12 @@ Status write_cluster_file(const std::string& path, const ClusterSpec& cluster) {
 }
 
 ExitCode print_error(const Error& error) {
-  std::string line = "weir: " + error.message;
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  write(stderr, line + "\n");
+  write(stderr, one_line("weir: " + error.message));
   return exit_code_of(error);
+}
+
+void print_note(std::string_view message) {
+  write(stderr, one_line("note: " + std::string(message)));
 }
 
 Status flush_output() {

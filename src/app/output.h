@@ -21,6 +21,8 @@ void print(std::string_view text);
 void print_json(const nlohmann::json& document);
 // "weir: MESSAGE" to stderr, on one line whatever the message holds; returns the error's exit code.
 ExitCode print_error(const Error& error);
+// "note: MESSAGE" to stderr: what is not wrong but may not have been meant.
+void print_note(std::string_view message);
 // Everything printed has arrived; an error where it could not be written.
 [[nodiscard]] Status flush_output();
 

@@ -10,6 +10,8 @@
 #include <string>
 #include <thread>
 
+#include <fmt/format.h>
+
 #include "app/output.h"
 #include "app/rank_setup.h"
 #include "comm/launch.h"
@@ -45,6 +47,12 @@ Result<ExitCode> play(Ranks& ranks, const RankRoles& roles) {
 
 Result<ExitCode> take_role(const RankRoles& roles) {
   const auto launch = detect_launch();
+  if (const auto tasks = detect_separate_tasks()) {
+    print_note(
+        fmt::format("srun has started {} tasks, each of them a run by itself (--mpi=pmix or "
+                    "--mpi=pmi2 makes them ranks of one)",
+                    *tasks));
+  }
   if (!launch || launch->size == 1) return roles.lead(nullptr);
   const auto ranks = join_ranks(*launch, end_process);
   // All fail together. Rank 0 says why, and a launcher that sees another one fail first ends it.

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "app/output.h"
 #include "app/version.h"
 #include "base/check.h"
 #include "spec/local_cluster.h"
@@ -41,15 +42,34 @@ json receive_json(Ranks& ranks, std::size_t from) {
   return document;
 }
 
-std::vector<int> usable_cpus() {
+// Of this process, one bit each.
+cpu_set_t affinity() {
   cpu_set_t set;
   CPU_ZERO(&set);
+  (void)sched_getaffinity(0, sizeof(set), &set);
+  return set;
+}
+
+std::vector<int> usable_cpus() {
+  const cpu_set_t set = affinity();
   std::vector<int> cpus;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
   }
   return cpus;
+}
+
+// How many there would be if nobody had bound this process: the system leaves out of a request for
+// all of them what its control group may not use.
+int cpus_without_binding() {
+  const cpu_set_t before = affinity();
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &set);
+  if (sched_setaffinity(0, sizeof(set), &set) != 0) return CPU_COUNT(&before);
+  const cpu_set_t unbound = affinity();
+  (void)sched_setaffinity(0, sizeof(before), &before);
+  return CPU_COUNT(&unbound);
 }
 
 // A launcher may have bound each rank to a part of its host. The host's ranks share out what they
@@ -79,7 +99,10 @@ std::string build_of_this_program() {
 
 // What a rank says when it is there.
 json greeting() {
-  return {{"version", kVersion}, {"build", build_of_this_program()}, {"cpus", usable_cpus()}};
+  return {{"version", kVersion},
+          {"build", build_of_this_program()},
+          {"cpus", usable_cpus()},
+          {"cpus_without_binding", cpus_without_binding()}};
 }
 
 // What it says when it knows its share of the host.
@@ -114,6 +137,21 @@ std::vector<HostShare> shares_of(const Ranks& ranks, const std::vector<json>& gr
   return shares;
 }
 
+// A launcher that leaves a host's ranks a part of its cores need not have been meant to: Open MPI
+// binds each of one or two ranks to a core.
+void note_binding(const Ranks& ranks, const std::vector<json>& greetings,
+                  const std::vector<HostShare>& shares) {
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    if (rank > 0 && ranks.host(rank) == ranks.host(rank - 1)) continue;
+    const auto unbound = greetings[rank].at("cpus_without_binding").get<std::size_t>();
+    if (shares[rank].cpus.size() >= unbound) continue;
+    print_note(
+        fmt::format("the launcher has left {} of {} cores to the ranks on host {} (mpirun "
+                    "--bind-to none, or srun -c CORES, leaves more)",
+                    shares[rank].cpus.size(), unbound, ranks.host(rank)));
+  }
+}
+
 // The command first: others differ because of it.
 std::optional<std::string> difference_of(const json& identity, const json& of_rank_0) {
   std::vector<std::string> names = {"command"};
@@ -140,7 +178,7 @@ Result<ClusterSpec> join_hosts(const Ranks& ranks, const std::vector<json>& answ
     if (!seen.insert(host).second) {
       return invalid_input(fmt::format(
           "ranks: found rank {} on host {} apart from that host's others, allowed ranks of a host "
-          "in a row (mpirun --map-by slot)",
+          "in a row (mpirun --map-by slot, srun -m block)",
           rank, host));
     }
     auto cluster = cluster_from_json(answers[rank].at("cluster"));
@@ -173,13 +211,15 @@ Result<RankModel> open_rank_model(const std::string& folder) {
   return RankModel{.model = *std::move(model), .checkpoint = *std::move(checkpoint)};
 }
 
-RankIdentity identity_of(std::string_view command, const ModelSpec& model) {
-  return json{{"command", command}, {"model", config_of(model)}};
+RankIdentity identity_of(std::string_view command, const RankModel& own) {
+  return json{
+      {"command", command},
+      {"model", {{"config", config_of(own.model)}, {"weights", own.checkpoint.fingerprint()}}}};
 }
 
 RankIdentity identity_of(std::string_view command, const Result<RankModel>& own) {
   if (!own) return tl::unexpected(own.error());
-  return identity_of(command, own->model);
+  return identity_of(command, *own);
 }
 
 std::vector<ExecDevice> rank_devices(const ClusterSpec& cluster) {
@@ -265,6 +305,7 @@ Status RankLeader::gather(const RankIdentity& own, std::optional<std::int64_t> t
   auto machine = join_hosts(ranks_, answers);
   if (!machine) return tl::unexpected(machine.error());
   machine_ = *std::move(machine);
+  note_binding(ranks_, greetings, shares);
   return {};
 }
 

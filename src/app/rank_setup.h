@@ -30,7 +30,7 @@ struct RankModel {
 
 // What all ranks must have alike, by name, or why this one cannot take part.
 using RankIdentity = Result<nlohmann::json>;
-[[nodiscard]] RankIdentity identity_of(std::string_view command, const ModelSpec& model);
+[[nodiscard]] RankIdentity identity_of(std::string_view command, const RankModel& own);
 [[nodiscard]] RankIdentity identity_of(std::string_view command, const Result<RankModel>& own);
 
 // The devices of a cluster of CPU devices, as a rank runs each.

@@ -1,5 +1,6 @@
 #include "checkpoint/checkpoint.h"
 
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <string_view>
@@ -186,6 +187,28 @@ StoredWeight Checkpoint::weight(WeightKind kind, std::int64_t layer) const {
   const auto found = weights_.find({kind, is_per_layer(kind) ? layer : 0});
   CHECK(found != weights_.end(), "the model has no such weight");
   return found->second;
+}
+
+// FNV-1a.
+std::uint64_t Checkpoint::fingerprint() const {
+  constexpr std::int64_t kSamples = 8;
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto add = [&](std::uint64_t word) { hash = (hash ^ word) * 0x100000001b3; };
+  for (const auto& [key, weight] : weights_) {
+    for (const std::int64_t number : {weight.rows, weight.cols, size_in_bytes(weight.dtype)})
+      add(static_cast<std::uint64_t>(number));
+    for (std::int64_t sample = 0; sample < kSamples; ++sample) {
+      const std::int64_t row = weight.rows * sample / kSamples;
+      const std::int64_t col = weight.cols * sample / kSamples;
+      std::uint64_t bits = 0;
+      std::memcpy(&bits,
+                  static_cast<const std::byte*>(weight.data) +
+                      (row * weight.row_stride + col) * size_in_bytes(weight.dtype),
+                  static_cast<std::size_t>(size_in_bytes(weight.dtype)));
+      add(bits);
+    }
+  }
+  return hash;
 }
 
 }  // namespace weir

@@ -40,6 +40,10 @@ class Checkpoint {
   // tied model is the embedding. Valid as long as the checkpoint (or what it was moved to) lives.
   [[nodiscard]] StoredWeight weight(WeightKind kind, std::int64_t layer) const;
 
+  // The same for the same weights, another one for others: of a few values of every weight, so that
+  // little of the files is read. Copies that differ in single values are not told apart.
+  [[nodiscard]] std::uint64_t fingerprint() const;
+
  private:
   using WeightMap = std::map<std::pair<WeightKind, std::int64_t>, StoredWeight>;
   Checkpoint(std::vector<SafetensorsFile> files, WeightMap weights)

@@ -45,6 +45,14 @@ std::optional<Launch> detect_launch(const Environment& environment) {
   return std::nullopt;
 }
 
+std::optional<std::size_t> detect_separate_tasks(const Environment& environment) {
+  if (detect_launch(environment)) return std::nullopt;
+  const auto task = number_in(environment("SLURM_PROCID"));
+  const auto tasks = number_in(environment("SLURM_STEP_NUM_TASKS"));
+  if (!task || !tasks || *task != 0 || *tasks < 2) return std::nullopt;
+  return tasks;
+}
+
 std::string host_name() {
   std::array<char, 256> name{};
   if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
@@ -53,6 +61,10 @@ std::string host_name() {
 
 std::optional<Launch> detect_launch() {
   return detect_launch([](const char* name) { return std::getenv(name); });
+}
+
+std::optional<std::size_t> detect_separate_tasks() {
+  return detect_separate_tasks([](const char* name) { return std::getenv(name); });
 }
 
 }  // namespace weir

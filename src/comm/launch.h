@@ -25,6 +25,11 @@ using Environment = std::function<const char*(const char* name)>;
 // In the environment of this process.
 [[nodiscard]] std::optional<Launch> detect_launch();
 
+// How many tasks srun has started of which none can know of the others, where this is the first of
+// them: without --mpi, each is a run of its own. As a sweep may want them, or as nobody meant it.
+[[nodiscard]] std::optional<std::size_t> detect_separate_tasks(const Environment& environment);
+[[nodiscard]] std::optional<std::size_t> detect_separate_tasks();
+
 // That of this host.
 [[nodiscard]] std::string host_name();
 

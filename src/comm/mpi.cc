@@ -314,9 +314,10 @@ Result<std::unique_ptr<Ranks>> join_ranks(const Launch& launch, const EndOfRun& 
   auto ranks = std::make_unique<MpiRanks>();
   if (ranks->size() != launch.size) {
     // An Open MPI program under MPICH's mpirun is a single rank of its own, N times over.
-    return run_failed(
-        fmt::format("ranks: found {} where {} has started {}: mpirun is not that of {}",
-                    ranks->size(), launch.launcher, launch.size, mpi_version()));
+    return run_failed(fmt::format(
+        "ranks: found {} where {} has started {}: mpirun is not that of {} (under srun: "
+        "--mpi=pmix is for Open MPI, --mpi=pmi2 for MPICH)",
+        ranks->size(), launch.launcher, launch.size, mpi_version()));
   }
   if (auto watched = ranks->start_watch(end); !watched) return tl::unexpected(watched.error());
   return ranks;

@@ -199,16 +199,19 @@ TEST_F(MpiFailure, NamesTheRankThatCannotOpenItsModel) {
   EXPECT_EQ(result.out, "");
 }
 
+// Of another shape, or of the same with other weights.
 TEST_F(MpiFailure, NamesTheRankThatHasAnotherModel) {
-  const std::string other = file("other");
-  const ProgramResult made =
-      run_weir({"model", "new", "--preset", "tiny", "--vocab-size", "1024", "--out", other});
-  ASSERT_EQ(made.exit_code, 0) << made.err;
-  const ProgramResult result = run_unequal({}, tiny(), other);
-  EXPECT_NE(result.exit_code, 0);
-  EXPECT_EQ(count_of(result.err, "weir: "), 1U) << result.err;
-  EXPECT_NE(result.err.find("weir: rank 1 on host "), std::string::npos) << result.err;
-  EXPECT_NE(result.err.find("found another model than rank 0"), std::string::npos) << result.err;
+  for (const char* option : {"--vocab-size", "--seed"}) {
+    const std::string other = file(std::string("other") + option);
+    const ProgramResult made =
+        run_weir({"model", "new", "--preset", "tiny", option, "1024", "--out", other});
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    const ProgramResult result = run_unequal({}, tiny(), other);
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_EQ(count_of(result.err, "weir: "), 1U) << result.err;
+    EXPECT_NE(result.err.find("weir: rank 1 on host "), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("found another model than rank 0"), std::string::npos) << result.err;
+  }
 }
 
 // Three ranks, the first one with the first arguments.

@@ -194,6 +194,15 @@ TEST_F(ShardedCheckpoint, ReadsTheSameWeightsAsOneFile) {
     EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.rows * a.cols) * 4), 0)
         << to_string(kind);
   }
+  EXPECT_EQ(sharded->fingerprint(), single->fingerprint());
+}
+
+TEST_F(ShardedCheckpoint, OfOtherWeightsHasAnotherFingerprint) {
+  ASSERT_TRUE(write_random_model(folder_.file("other"), model_, {.seed = 1}));
+  const auto one = Checkpoint::open(folder_.file("m"), model_);
+  const auto other = Checkpoint::open(folder_.file("other"), model_);
+  ASSERT_TRUE(one && other);
+  EXPECT_NE(one->fingerprint(), other->fingerprint());
 }
 
 TEST_F(ShardedCheckpoint, NamesAMissingShard) {

@@ -39,5 +39,21 @@ TEST(Launch, IsNotSeenInAJobScriptOrInNonsense) {
   EXPECT_FALSE(launch_in({{"PMI_RANK", "-1"}, {"PMI_SIZE", "2"}}));
 }
 
+std::optional<std::size_t> separate_tasks_in(const std::map<std::string, std::string>& variables) {
+  return detect_separate_tasks([&](const char* name) {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+}
+
+TEST(Launch, SaysOnceThatTasksOfSrunDoNotKnowOfEachOther) {
+  EXPECT_EQ(separate_tasks_in({{"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "3"}}), 3U);
+  EXPECT_FALSE(separate_tasks_in({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "3"}}));
+  EXPECT_FALSE(separate_tasks_in({{"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "1"}}));
+  EXPECT_FALSE(separate_tasks_in(
+      {{"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "3"}, {"PMIX_RANK", "0"}}));
+  EXPECT_FALSE(separate_tasks_in({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "3"}}));
+}
+
 }  // namespace
 }  // namespace weir

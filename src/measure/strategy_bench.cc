@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <map>
 
 #include "engine/generate.h"
 #include "engine/plan_cache.h"
@@ -21,21 +20,15 @@ double seconds(SimTime from, SimTime to) {
   return static_cast<double>(to.ns - from.ns) * kNanosecond;
 }
 
-// Times of tasks by class in one step, mean over devices. Who only sends in a communication has
-// waited for those who read; between processes it may go on before, so its part ends with theirs.
+// Times of tasks by class in one step, mean over devices. Who only sends in a communication is left
+// out: it waits for those who read, or, between processes, does not, and goes on.
 std::array<double, kOpClasses.size()> work_of_step(const Timeline& timeline, std::int32_t step) {
-  std::map<NodeId, SimTime> ends;
-  for (const TaskRecord& task : timeline.tasks) {
-    if (task.step == step) ends[task.node] = std::max(ends[task.node], task.end);
-  }
   std::array<double, kOpClasses.size()> work{};
   for (const TaskRecord& task : timeline.tasks) {
-    if (task.step != step) continue;
     const OpClass c = class_of(task.kind);
-    const bool only_sends = c == OpClass::communication && task.bytes == 0;
-    const SimTime end = only_sends ? ends[task.node] : task.end;
+    if (task.step != step || (c == OpClass::communication && task.bytes == 0)) continue;
     work[static_cast<std::size_t>(c)] +=
-        seconds(task.ready, end) / static_cast<double>(timeline.devices.size());
+        seconds(task.ready, task.end) / static_cast<double>(timeline.devices.size());
   }
   return work;
 }

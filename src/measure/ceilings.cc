@@ -125,27 +125,29 @@ class ReadSet {
  public:
   ReadSet(Team& team, std::int64_t bytes)
       : team_(team), bytes_(bytes), block_(static_cast<std::size_t>(bytes)) {
-    each_part([](float* values, std::int64_t count) { std::fill_n(values, count, 1.0F); });
+    each_part(bytes_, [](float* values, std::int64_t count) { std::fill_n(values, count, 1.0F); });
   }
 
-  [[nodiscard]] double bytes_per_s() {
+  [[nodiscard]] double bytes_per_s() { return bytes_per_s(bytes_); }
+  // Of the first so many.
+  [[nodiscard]] double bytes_per_s(std::int64_t bytes) {
     // Small sets are read often enough for the clock to tell.
-    const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes_);
+    const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes);
     std::atomic<float> sink{0};
     const double seconds = best_seconds(5, [&] {
-      each_part([&](const float* values, std::int64_t count) {
+      each_part(bytes, [&](const float* values, std::int64_t count) {
         for (std::int64_t go = 0; go < goes; ++go)
           sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values, count));
       });
     });
-    return static_cast<double>(goes * bytes_) / seconds;
+    return static_cast<double>(goes * bytes) / seconds;
   }
 
  private:
-  void each_part(const std::function<void(float*, std::int64_t)>& body) {
+  void each_part(std::int64_t bytes, const std::function<void(float*, std::int64_t)>& body) {
     auto* const values = reinterpret_cast<float*>(block_.data());
     team_.parallel_for(
-        bytes_ / static_cast<std::int64_t>(sizeof(float)), 1024,
+        bytes / static_cast<std::int64_t>(sizeof(float)), 1024,
         [&](std::int64_t begin, std::int64_t end) { body(values + begin, end - begin); });
   }
 
@@ -158,6 +160,13 @@ class ReadSet {
 
 double read_bytes_per_s(Team& team, std::int64_t bytes) {
   return ReadSet(team, bytes).bytes_per_s();
+}
+
+std::vector<double> read_bytes_per_s(Team& team, std::span<const std::int64_t> sizes) {
+  ReadSet set(team, *std::ranges::max_element(sizes));
+  std::vector<double> rates;
+  for (const std::int64_t size : sizes) rates.push_back(set.bytes_per_s(size));
+  return rates;
 }
 
 bool is_same_memory(const MemoryRates& a, const MemoryRates& b) {

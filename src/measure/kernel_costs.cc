@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -387,6 +388,40 @@ StreamCost measure_append(DeviceTeams& teams, const Level& level) {
           .ps_per_byte = picoseconds(times[0] / kBytes)};
 }
 
+// Reads sets of more and more bytes, from `fast`, which the level serves whole, to `slow`, of which
+// it serves nothing: what of each it serves is told by how long that takes. Nothing where there is
+// hardly a step.
+std::vector<ServedCurve> measure_served(std::span<const std::vector<int>> cores, CacheLevel level,
+                                        std::int64_t capacity, std::int64_t slow) {
+  constexpr double kStep = 1.2;
+  constexpr double kNothing = 0.05;
+  const auto devices = static_cast<std::int64_t>(cores.size());
+  std::vector<std::int64_t> sizes;
+  for (const double part : {0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.125, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0})
+    sizes.push_back(static_cast<std::int64_t>(part * static_cast<double>(capacity)) * devices);
+  sizes.push_back(slow * devices);
+  std::vector<double> rates;
+  std::thread([&] {  // Pins the thread that measures.
+    const std::vector<int> all = joined(cores);
+    Team team(std::max(1, static_cast<int>(all.size())), all);
+    team.pin_caller();
+    rates = read_bytes_per_s(team, sizes);
+  })
+      .join();
+  const double served = 1 / rates.front();
+  const double beyond = 1 / rates.back();
+  if (beyond < kStep * served) return {};
+  ServedCurve curve{.level = level, .devices = devices, .shares = {{sizes.front() / devices, 1}}};
+  for (std::size_t i = 1; i + 1 < sizes.size(); ++i) {
+    const double share =
+        std::min((beyond - 1 / rates[i]) / (beyond - served), curve.shares.back().share);
+    curve.shares.push_back({.bytes = sizes[i] / devices, .share = share < kNothing ? 0 : share});
+    if (share < kNothing) break;
+  }
+  if (curve.shares.back().share > 0) curve.shares.push_back({.bytes = slow, .share = 0});
+  return {curve};
+}
+
 // Measures again what was measured in another state of the machine than the first.
 class OneState {
  public:
@@ -446,6 +481,17 @@ MeasuredKernels measure_kernels(std::span<const std::vector<int>> cores, const D
     }
     kernels.stream.push_back(
         state.measure([&] { return measure_append(teams, levels_of(type).back()); }));
+    const auto append_served = [&](CacheLevel level, std::int64_t capacity, std::int64_t slow) {
+      progress(fmt::format("{}: what {} serves", who, to_string(level)));
+      const auto curves = measure_served(cores.first(together), level, capacity, slow);
+      kernels.served.insert(kernels.served.end(), curves.begin(), curves.end());
+    };
+    const std::vector<Level> levels = levels_of(type);
+    const std::int64_t far = levels.back().bytes;
+    const bool has_l3 = levels.size() > 2;
+    if (type.l2 && together == 1)
+      append_served(CacheLevel::l2, type.l2->value, has_l3 ? levels[1].bytes : far);
+    if (has_l3) append_served(CacheLevel::l3, type.l3->value, far);
     if (cores.size() == 1) break;
   }
   return kernels;

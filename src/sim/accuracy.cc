@@ -245,8 +245,8 @@ class Accuracy {
     const ShapeWork work = work_of(shape);
     // The same kernel runs again and again: what its decode reads stays in L2 if it fits.
     const MemoryLevel& memory = on->model.levels().back();
-    const MemoryLevel& cache =
-        prefill ? memory : on->model.level_for(static_cast<std::int64_t>(work.weight_bytes));
+    const Residence cache =
+        prefill ? memory : on->model.residence_of(static_cast<std::int64_t>(work.weight_bytes));
     double predicted = on->model.attention(shape, cache).time.value;
     if (prefill) {
       // Measured together with the write of new keys and values.

@@ -131,6 +131,30 @@ const MemoryLevel& CpuModel::level_for(std::int64_t bytes) const {
   return levels_.back();
 }
 
+double CpuModel::share_served(const MemoryLevel& level, std::int64_t bytes,
+                              std::int64_t devices) const {
+  // Of the most devices that are not more, else of the fewest.
+  const ServedCurve* curve = nullptr;
+  if (kernels_) {
+    for (const ServedCurve& one : kernels_->served) {
+      if (one.level != level.cache) continue;
+      const bool nearer =
+          curve == nullptr ||
+          (one.devices <= devices ? curve->devices > devices || one.devices > curve->devices
+                                  : one.devices < curve->devices);
+      if (nearer) curve = &one;
+    }
+  }
+  if (curve == nullptr) return bytes <= level.capacity ? 1 : 0;
+  const auto next = std::ranges::lower_bound(curve->shares, bytes, {}, &ServedShare::bytes);
+  if (next == curve->shares.begin()) return 1;
+  if (next == curve->shares.end()) return 0;
+  const ServedShare& before = *(next - 1);
+  const double part =
+      static_cast<double>(bytes - before.bytes) / static_cast<double>(next->bytes - before.bytes);
+  return std::lerp(before.share, next->share, part);
+}
+
 KernelCost CpuModel::cost(double seconds) const {
   const double time = launch_.value + seconds;
   return {.time = {time}, .joules = active_watts_ * time};

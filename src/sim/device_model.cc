@@ -1,6 +1,7 @@
 #include "sim/device_model.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "plan/work.h"
 
@@ -21,16 +22,36 @@ Result<DeviceModel> DeviceModel::make(const DeviceType& type) {
   return DeviceModel(*std::move(model));
 }
 
-KernelCost DeviceModel::gemm(const GemmShape& shape, const MemoryLevel& weights) const {
-  return std::visit([&](const auto& model) { return model.gemm(shape, weights); }, model_);
+namespace {
+
+// What it costs with operands in one level, taken for each of theirs.
+template <class CostIn>
+KernelCost cost_in(const Residence& where, CostIn cost_in_level) {
+  KernelCost cost = cost_in_level(*where.level);
+  if (where.beyond == nullptr) return cost;
+  const KernelCost beyond = cost_in_level(*where.beyond);
+  return {.time = {std::lerp(beyond.time.value, cost.time.value, where.share)},
+          .joules = std::lerp(beyond.joules, cost.joules, where.share)};
 }
 
-KernelCost DeviceModel::attention(const AttentionShape& shape, const MemoryLevel& cache) const {
-  return std::visit([&](const auto& model) { return model.attention(shape, cache); }, model_);
+}  // namespace
+
+KernelCost DeviceModel::gemm(const GemmShape& shape, const Residence& weights) const {
+  return cost_in(weights, [&](const MemoryLevel& level) {
+    return std::visit([&](const auto& model) { return model.gemm(shape, level); }, model_);
+  });
 }
 
-KernelCost DeviceModel::stream(const StreamShape& shape, const MemoryLevel& streamed) const {
-  return std::visit([&](const auto& model) { return model.stream(shape, streamed); }, model_);
+KernelCost DeviceModel::attention(const AttentionShape& shape, const Residence& cache) const {
+  return cost_in(cache, [&](const MemoryLevel& level) {
+    return std::visit([&](const auto& model) { return model.attention(shape, level); }, model_);
+  });
+}
+
+KernelCost DeviceModel::stream(const StreamShape& shape, const Residence& streamed) const {
+  return cost_in(streamed, [&](const MemoryLevel& level) {
+    return std::visit([&](const auto& model) { return model.stream(shape, level); }, model_);
+  });
 }
 
 const std::vector<MemoryLevel>& DeviceModel::levels() const {
@@ -38,11 +59,16 @@ const std::vector<MemoryLevel>& DeviceModel::levels() const {
       [](const auto& model) -> const auto& { return model.levels(); }, model_);
 }
 
-const MemoryLevel& DeviceModel::level_for(std::int64_t streamed_bytes) const {
-  for (const MemoryLevel& level : levels()) {
-    if (streamed_bytes <= level.capacity) return level;
+Residence DeviceModel::residence_of(std::int64_t streamed_bytes, std::int64_t devices) const {
+  const std::vector<MemoryLevel>& all = levels();
+  for (std::size_t i = 0; i + 1 < all.size(); ++i) {
+    const double share = std::visit(
+        [&](const auto& model) { return model.share_served(all[i], streamed_bytes, devices); },
+        model_);
+    if (share >= 1) return all[i];
+    if (share > 0) return {all[i], all[i + 1], share};
   }
-  return levels().back();
+  return all.back();
 }
 
 double DeviceModel::resting_watts() const {

@@ -62,9 +62,6 @@ struct StreamShape {
   bool cold = false;  // Its operands lie where the cache of keys and values does.
 };
 
-// Where operands that outlive a step (weights, the KV cache) are read from: they are streamed in
-// the same order in every step, so a cache that holds all of them serves them all, and a smaller
-// one none.
 struct MemoryLevel {
   std::string_view name;  // "L2"
   CacheLevel cache = CacheLevel::memory;
@@ -72,6 +69,22 @@ struct MemoryLevel {
   BytesPerSecond bandwidth = {};  // Reached, not peak.
 
   bool operator==(const MemoryLevel&) const = default;
+};
+
+// Where operands that outlive a step (weights, the KV cache) are read from. They are streamed in
+// the same order in every step: a cache that holds all of them serves them all, and one that is
+// somewhat smaller serves a part where that was measured, else nothing.
+struct Residence {
+  // NOLINTNEXTLINE(google-explicit-constructor): all in one level is the usual case.
+  Residence(const MemoryLevel& all) : level(&all) {}
+  Residence(const MemoryLevel& nearer, const MemoryLevel& farther, double part)
+      : level(&nearer), beyond(&farther), share(part) {}
+
+  const MemoryLevel* level;
+  const MemoryLevel* beyond = nullptr;  // Where the rest lies.
+  double share = 1;                     // Of the operands, in `level`.
+
+  bool operator==(const Residence&) const = default;
 };
 
 // Time and dynamic energy (beyond the device's power when it does nothing).
@@ -88,6 +101,10 @@ class GpuModel {
   [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
   [[nodiscard]] KernelCost stream(const StreamShape& shape, const MemoryLevel& streamed) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const { return levels_; }
+  [[nodiscard]] static double share_served(const MemoryLevel& level, std::int64_t bytes,
+                                           std::int64_t /*devices*/) {
+    return bytes <= level.capacity ? 1 : 0;
+  }
   [[nodiscard]] double resting_watts() const { return resting_watts_; }
 
  private:
@@ -117,6 +134,9 @@ class CpuModel {
   [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
   [[nodiscard]] KernelCost stream(const StreamShape& shape, const MemoryLevel& streamed) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const { return levels_; }
+  // Of a set of so many bytes that each of so many devices reads again and again.
+  [[nodiscard]] double share_served(const MemoryLevel& level, std::int64_t bytes,
+                                    std::int64_t devices) const;
   [[nodiscard]] double resting_watts() const { return resting_watts_; }
 
  private:
@@ -141,13 +161,13 @@ class DeviceModel {
   // Fails where the type lacks a figure that its model needs, naming all of them.
   static Result<DeviceModel> make(const DeviceType& type);
 
-  // `weights`, `cache` and `streamed` are levels of this model: where lies what the device streams
-  // in every step.
-  [[nodiscard]] KernelCost gemm(const GemmShape& shape, const MemoryLevel& weights) const;
-  [[nodiscard]] KernelCost attention(const AttentionShape& shape, const MemoryLevel& cache) const;
-  [[nodiscard]] KernelCost stream(const StreamShape& shape, const MemoryLevel& streamed) const;
-  // The smallest level that holds what a device streams in every step.
-  [[nodiscard]] const MemoryLevel& level_for(std::int64_t streamed_bytes) const;
+  // `weights`, `cache` and `streamed` are in levels of this model: where lies what the device
+  // streams in every step.
+  [[nodiscard]] KernelCost gemm(const GemmShape& shape, const Residence& weights) const;
+  [[nodiscard]] KernelCost attention(const AttentionShape& shape, const Residence& cache) const;
+  [[nodiscard]] KernelCost stream(const StreamShape& shape, const Residence& streamed) const;
+  // Of what a device streams in every step, as so many `devices` of its machine do.
+  [[nodiscard]] Residence residence_of(std::int64_t streamed_bytes, std::int64_t devices = 1) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const;  // Smallest first.
   // Drawn at any time; tasks add their joules.
   [[nodiscard]] double resting_watts() const;

@@ -62,8 +62,13 @@ class CostBuilder {
         for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += count * cache[d];
       }
     }
+    std::map<std::size_t, std::int64_t> devices;  // By node of the cluster.
+    for (std::size_t d = 0; d < streamed.size(); ++d)
+      ++devices[machine_node_of(static_cast<DeviceId>(d))];
     for (std::size_t d = 0; d < streamed.size(); ++d) {
-      level_.push_back(&machine_.model_of(static_cast<DeviceId>(d)).level_for(streamed[d]));
+      const auto id = static_cast<DeviceId>(d);
+      residence_.push_back(
+          machine_.model_of(id).residence_of(streamed[d], devices[machine_node_of(id)]));
     }
   }
 
@@ -104,8 +109,8 @@ class CostBuilder {
     return found == together_.end() ? 1 : found->second;
   }
 
-  [[nodiscard]] const MemoryLevel& level_of(DeviceId device) const {
-    return *level_[index_of(device)];
+  [[nodiscard]] const Residence& residence_of(DeviceId device) const {
+    return residence_[index_of(device)];
   }
 
   // Only CPUs whose kernels have been measured tell whether memory is shared.
@@ -152,7 +157,7 @@ class CostBuilder {
     if (a.size() != b.size() || a.empty()) return false;
     const DeviceId x = a.front().piece->device;
     const DeviceId y = b.front().piece->device;
-    return &machine_.model_of(x) == &machine_.model_of(y) && &level_of(x) == &level_of(y) &&
+    return &machine_.model_of(x) == &machine_.model_of(y) && residence_of(x) == residence_of(y) &&
            together(x) == together(y) &&
            std::ranges::equal(a, b, [&](const TaskPiece& p, const TaskPiece& q) {
              return p.shape == q.shape && alike(*p.piece, *q.piece, *p.shape);
@@ -206,13 +211,14 @@ class CostBuilder {
   // Devices mostly do the same products, and the model tries many ways to do one.
   [[nodiscard]] KernelCost gemm_cost(const GemmShape& shape, DeviceId device,
                                      const DeviceModel& model) {
-    const MemoryLevel& level = level_of(device);
+    const Residence& weights = residence_of(device);
     for (const KnownGemm& known : known_gemms_) {
-      if (known.shape == shape && known.model == &model && known.level == &level) return known.cost;
+      if (known.shape == shape && known.model == &model && known.weights == weights)
+        return known.cost;
     }
     if (known_gemms_.size() == kMostKnown) known_gemms_.clear();
-    const KernelCost cost = model.gemm(shape, level);
-    known_gemms_.push_back({.shape = shape, .model = &model, .level = &level, .cost = cost});
+    const KernelCost cost = model.gemm(shape, weights);
+    known_gemms_.push_back({.shape = shape, .model = &model, .weights = weights, .cost = cost});
     return cost;
   }
 
@@ -224,7 +230,7 @@ class CostBuilder {
                          .dtype = plan_.activation_dtype,
                          .kind = stream_kind_of(kind, plan_.model.activation),
                          .together = together(device)},
-                        level_of(device));
+                        residence_of(device));
   }
 
   // Half a tile of attention, whose scores pass through memory, or the merging of two tiles.
@@ -321,14 +327,14 @@ class CostBuilder {
         merged += merges ? box.elements() : 0;
       }
     }
-    KernelCost cost = model.attention(launch, level_of(device));
+    KernelCost cost = model.attention(launch, residence_of(device));
     if (merged == 0) return cost;
     // Two are read and one is written.
     const KernelCost merging =
         model.stream({.bytes = 3 * merged * size_in_bytes(plan_.activation_dtype),
                       .kind = StreamKind::add,
                       .together = together(device)},
-                     level_of(device));
+                     residence_of(device));
     cost.time += merging.time;
     cost.joules += merging.joules;
     return cost;
@@ -391,7 +397,8 @@ class CostBuilder {
       const auto [from, to] = pair;
       const std::uint32_t receiver = place_of(node, to);
       if (from == to) {
-        const KernelCost cost = machine_.model_of(to).stream({.bytes = 2 * amount}, level_of(to));
+        const KernelCost cost =
+            machine_.model_of(to).stream({.bytes = 2 * amount}, residence_of(to));
         result.local[receiver] = std::max(result.local[receiver], to_sim_time(cost.time));
         result.tasks[receiver].joules += cost.joules;
         continue;
@@ -418,7 +425,7 @@ class CostBuilder {
     if (!of_cache || !machine_.cluster().type_of(from).kernels) return {};
     const auto copying = [&](DeviceId device) {
       return machine_.model_of(device)
-          .stream({.bytes = 2 * amount, .cold = true}, level_of(device))
+          .stream({.bytes = 2 * amount, .cold = true}, residence_of(device))
           .time;
     };
     const Seconds landing = copying(to);
@@ -486,12 +493,12 @@ class CostBuilder {
   const Machine& machine_;
   const StepLengths& lengths_;
   const CollectiveOptions& options_;
-  std::vector<const MemoryLevel*> level_;         // By device.
+  std::vector<Residence> residence_;              // By device.
   std::map<std::size_t, std::int64_t> together_;  // By node of the cluster, of the node at hand.
   struct KnownGemm {
     GemmShape shape;
     const DeviceModel* model = nullptr;
-    const MemoryLevel* level = nullptr;
+    Residence weights;
     KernelCost cost;
   };
   static constexpr std::size_t kMostKnown = 64;  // Looked through in turn.

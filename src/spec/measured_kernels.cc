@@ -1,6 +1,8 @@
 #include "spec/measured_kernels.h"
 
+#include <algorithm>
 #include <array>
+#include <functional>
 
 #include <nlohmann/json.hpp>
 
@@ -20,6 +22,8 @@ constexpr std::array<DType, 3> kDTypeValues{DType::f32, DType::bf16, DType::f16}
 // A value takes between nothing and a tenth of a second.
 constexpr NumberLimits kPicoseconds{.min = 0, .max = 1e11};
 constexpr IntegerLimits kDevices{.min = 1, .max = 1 << 16};
+constexpr IntegerLimits kSetBytes{.min = 1, .max = std::int64_t{1} << 50};
+constexpr NumberLimits kShare{.min = 0, .max = 1};
 constexpr IntegerLimits kRows{.min = 1, .max = std::int64_t{1} << 31};
 
 // Each next one has more rows, so that a cost can be looked up between two.
@@ -68,6 +72,23 @@ AttentionCurve read_attention(ObjectReader reader) {
   return curve;
 }
 
+ServedCurve read_served(ObjectReader reader) {
+  ServedCurve curve;
+  curve.level = static_cast<CacheLevel>(reader.choice("level", kLevels));
+  curve.devices = reader.integer("devices", kDevices);
+  for (ObjectReader& share : reader.objects("shares")) {
+    const std::int64_t bytes = share.integer("bytes", kSetBytes);
+    curve.shares.push_back({.bytes = bytes, .share = share.number("share", kShare)});
+    share.refuse_unknown_keys();
+  }
+  if (curve.shares.empty()) reader.problem("shares", "found none, allowed at least one");
+  if (std::ranges::adjacent_find(curve.shares, std::ranges::greater_equal{}, &ServedShare::bytes) !=
+      curve.shares.end())
+    reader.problem("shares", "found bytes that do not ascend, allowed ascending ones");
+  reader.refuse_unknown_keys();
+  return curve;
+}
+
 }  // namespace
 
 std::string_view to_string(CacheLevel level) { return kLevels[static_cast<std::size_t>(level)]; }
@@ -85,6 +106,10 @@ MeasuredKernels read_measured_kernels(ObjectReader reader) {
     stream.devices = cost.integer("devices", kDevices);
     stream.ps_per_byte = cost.number("ps_per_byte", kPicoseconds);
     cost.refuse_unknown_keys();
+  }
+  if (reader.has("served")) {
+    for (ObjectReader& curve : reader.objects("served"))
+      kernels.served.push_back(read_served(curve));
   }
   if (kernels.linear.empty()) reader.problem("linear", "found none, allowed at least one curve");
   if (kernels.attention.empty())
@@ -126,9 +151,18 @@ json to_json(const MeasuredKernels& kernels) {
                       {"devices", cost.devices},
                       {"ps_per_byte", cost.ps_per_byte}});
   }
-  return {{"linear", std::move(linear)},
-          {"attention", std::move(attention)},
-          {"stream", std::move(stream)}};
+  json all{{"linear", std::move(linear)},
+           {"attention", std::move(attention)},
+           {"stream", std::move(stream)}};
+  for (const ServedCurve& curve : kernels.served) {
+    json shares = json::array();
+    for (const ServedShare& share : curve.shares)
+      shares.push_back({{"bytes", share.bytes}, {"share", share.share}});
+    all["served"].push_back({{"level", to_string(curve.level)},
+                             {"devices", curve.devices},
+                             {"shares", std::move(shares)}});
+  }
+  return all;
 }
 
 }  // namespace weir

@@ -71,10 +71,29 @@ struct StreamCost {
   bool operator==(const StreamCost&) const = default;
 };
 
+// How much of a set that is read again and again a cache serves, by the size of the set, where so
+// many devices each read one of their own: a cache does not keep all that is smaller than it, nor
+// lose all that is larger. All up to the first size, nothing beyond the last, between two sizes on
+// the line.
+struct ServedShare {
+  std::int64_t bytes = 0;
+  double share = 0;
+
+  bool operator==(const ServedShare&) const = default;
+};
+struct ServedCurve {
+  CacheLevel level = CacheLevel::l2;
+  std::int64_t devices = 1;         // At the same time.
+  std::vector<ServedShare> shares;  // Bytes ascending.
+
+  bool operator==(const ServedCurve&) const = default;
+};
+
 struct MeasuredKernels {
   std::vector<LinearCurve> linear;
   std::vector<AttentionCurve> attention;
   std::vector<StreamCost> stream;
+  std::vector<ServedCurve> served;  // None of a level: all that fits it, and nothing else.
 
   bool operator==(const MeasuredKernels&) const = default;
 };

@@ -47,5 +47,18 @@ TEST(MeasureKernels, HasACurveForEveryDtypeAndLevelAloneAndTogether) {
   EXPECT_EQ(kinds.size(), 8U);
 }
 
+// Whatever the machine's caches are: shares fall from all to nothing as sets grow.
+TEST(MeasureKernels, TellsWhatACacheServesOfLargerAndLargerSets) {
+  for (const ServedCurve& curve : measured().served) {
+    EXPECT_EQ(curve.level, CacheLevel::l2);
+    EXPECT_EQ(curve.devices, 1);
+    ASSERT_GE(curve.shares.size(), 2U);
+    EXPECT_EQ(curve.shares.front().share, 1);
+    EXPECT_EQ(curve.shares.back().share, 0);
+    EXPECT_TRUE(std::ranges::is_sorted(curve.shares, std::ranges::less{}, &ServedShare::bytes));
+    EXPECT_TRUE(std::ranges::is_sorted(curve.shares, std::ranges::greater{}, &ServedShare::share));
+  }
+}
+
 }  // namespace
 }  // namespace weir

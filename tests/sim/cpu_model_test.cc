@@ -126,5 +126,34 @@ TEST(MeasuredCpu, PassesFindHalfOfTheirOperandsPushedOutByWeights) {
   EXPECT_NEAR(ps_per_byte(64 * kMib, "memory"), 10, 1e-9);
 }
 
+TEST(MeasuredCpu, ASetThatACacheServesInPartIsReadInPartFromBeyondIt) {
+  DeviceType type = measured_type();
+  type.kernels->linear.push_back(type.kernels->linear[0]);
+  type.kernels->linear.back().level = CacheLevel::l3;
+  for (LinearCost& cost : type.kernels->linear.back().costs) cost.ps_per_weight *= 2;
+  type.kernels->served = {
+      {.level = CacheLevel::l3,
+       .devices = 4,
+       .shares = {{.bytes = 2 * kMib, .share = 1}, {.bytes = 4 * kMib, .share = 0}}},
+      {.level = CacheLevel::l3,
+       .devices = 1,
+       .shares = {{.bytes = 8 * kMib, .share = 1}, {.bytes = 24 * kMib, .share = 0.5}}}};
+  const DeviceModel model = model_of(type);
+  const auto ps = [&](std::int64_t mib, std::int64_t devices) {
+    const GemmShape shape{.rows = 1, .cols = 1000, .depth = 1000, .weight = DType::bf16};
+    return model.gemm(shape, model.residence_of(mib * kMib, devices)).time.value * 1e6;
+  };
+  EXPECT_NEAR(ps(1, 1), 10, 1e-9);  // L2 has no curve: all that fits.
+  EXPECT_NEAR(ps(2, 1), 20, 1e-9);
+  EXPECT_NEAR(ps(8, 1), 20, 1e-9);
+  EXPECT_NEAR(ps(16, 1), 0.75 * 20 + 0.25 * 50, 1e-9);
+  EXPECT_NEAR(ps(24, 1), 0.5 * 20 + 0.5 * 50, 1e-9);
+  EXPECT_NEAR(ps(25, 1), 50, 1e-9);
+  // Three devices do as the most that were measured and are not more; four have less each.
+  EXPECT_NEAR(ps(8, 3), 20, 1e-9);
+  EXPECT_NEAR(ps(3, 4), 0.5 * 20 + 0.5 * 50, 1e-9);
+  EXPECT_NEAR(ps(8, 9), 50, 1e-9);
+}
+
 }  // namespace
 }  // namespace weir

@@ -160,14 +160,14 @@ TEST(DeviceModel, AStreamThatFitsACacheIsReadFromIt) {
   type.l3 = Bytes{32 << 20};
   type.l3_bandwidth = BytesPerSecond{200e9};
   const DeviceModel model = model_of(type);
-  EXPECT_EQ(model.level_for(1 << 20).name, "L2");
-  EXPECT_EQ(model.level_for(16 << 20).name, "L3");
-  EXPECT_EQ(model.level_for(64 << 20).name, "memory");
+  EXPECT_EQ(model.residence_of(1 << 20).level->name, "L2");
+  EXPECT_EQ(model.residence_of(16 << 20).level->name, "L3");
+  EXPECT_EQ(model.residence_of(64 << 20).level->name, "memory");
 
   const GemmShape shape{
       .rows = 1, .cols = 512, .depth = 1024, .weight = DType::f32, .activation = DType::f32};
-  const double cached = model.gemm(shape, model.level_for(2 << 20)).time.value;
-  const double streamed = model.gemm(shape, model.level_for(1 << 30)).time.value;
+  const double cached = model.gemm(shape, model.residence_of(2 << 20)).time.value;
+  const double streamed = model.gemm(shape, model.residence_of(1 << 30)).time.value;
   const double weight_bytes = 512.0 * 1024 * 4;
   EXPECT_NEAR(streamed - cached, weight_bytes / 100e9 - weight_bytes / 400e9, 1e-9);
 }

@@ -26,7 +26,10 @@ MeasuredKernels example() {
       .stream = {{.kind = StreamKind::gelu_erf,
                   .level = CacheLevel::l2,
                   .devices = 1,
-                  .ps_per_byte = 34.1}}};
+                  .ps_per_byte = 34.1}},
+      .served = {{.level = CacheLevel::l3,
+                  .devices = 2,
+                  .shares = {{.bytes = 1 << 20, .share = 1}, {.bytes = 3 << 20, .share = 0.25}}}}};
 }
 
 std::string problem_of(const nlohmann::json& document) {
@@ -61,6 +64,15 @@ TEST(MeasuredKernels, NameTheFieldThatIsWrong) {
   document = to_json(example());
   document["linear"][0]["level"] = "l4";
   EXPECT_NE(problem_of(document).find("kernels.linear[0].level: found \"l4\""), std::string::npos);
+  document = to_json(example());
+  document["served"][0]["shares"][1]["bytes"] = 1 << 20;
+  EXPECT_EQ(problem_of(document),
+            "kernels.served[0].shares: found bytes that do not ascend, allowed ascending ones");
+  document["served"][0]["shares"][1] = {{"bytes", 1 << 22}, {"share", 1.5}};
+  EXPECT_EQ(problem_of(document),
+            "kernels.served[0].shares[1].share: found 1.5, allowed a number in 0..1");
+  document["served"][0]["shares"] = nlohmann::json::array();
+  EXPECT_EQ(problem_of(document), "kernels.served[0].shares: found none, allowed at least one");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "kernel/amx.h"
 #include "kernel/scratch.h"
+#include "measure/device_teams.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "measure/ceilings.cc"
@@ -128,13 +129,16 @@ class ReadSet {
     each_part(bytes_, [](float* values, std::int64_t count) { std::fill_n(values, count, 1.0F); });
   }
 
-  [[nodiscard]] double bytes_per_s() { return bytes_per_s(bytes_); }
-  // Of the first so many.
+  [[nodiscard]] double bytes_per_s() {
+    double best = 0;
+    for (int go = 0; go < 5; ++go) best = std::max(best, bytes_per_s(bytes_));
+    return best;
+  }
+  // Of the first so many, once: small sets are read often enough for the clock to tell.
   [[nodiscard]] double bytes_per_s(std::int64_t bytes) {
-    // Small sets are read often enough for the clock to tell.
     const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes);
     std::atomic<float> sink{0};
-    const double seconds = best_seconds(5, [&] {
+    const double seconds = seconds_of([&] {
       each_part(bytes, [&](const float* values, std::int64_t count) {
         for (std::int64_t go = 0; go < goes; ++go)
           sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values, count));
@@ -163,10 +167,18 @@ double read_bytes_per_s(Team& team, std::int64_t bytes) {
 }
 
 std::vector<double> read_bytes_per_s(Team& team, std::span<const std::int64_t> sizes) {
+  constexpr int kRounds = 9;
   ReadSet set(team, *std::ranges::max_element(sizes));
-  std::vector<double> rates;
-  for (const std::int64_t size : sizes) rates.push_back(set.bytes_per_s(size));
-  return rates;
+  std::vector<std::vector<double>> rates(sizes.size());
+  for (int round = 0; round < kRounds; ++round) {
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      (void)set.bytes_per_s(sizes[i]);  // Leaves in the caches what they keep.
+      rates[i].push_back(set.bytes_per_s(sizes[i]));
+    }
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& of_size : rates) medians.push_back(median(std::move(of_size)));
+  return medians;
 }
 
 bool is_same_memory(const MemoryRates& a, const MemoryRates& b) {

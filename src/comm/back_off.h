@@ -28,12 +28,11 @@ class BackOff {
   using Duration = Patience::Clock::duration;
   // A look at MPI takes 0.1 to 0.5 microseconds, a small message between two cores about 1.
   static constexpr int kLooks = 50;
-  // Ranks that nap as soon as others want the core take twice as long for small messages.
-  static constexpr Duration kKeptFromOthers = std::chrono::milliseconds(2);
+  static constexpr Duration kAwake = std::chrono::milliseconds(2);
   static constexpr Duration kNap = std::chrono::microseconds(50);
-  static constexpr Duration kLongestNap = std::chrono::microseconds(200);
+  static constexpr Duration kLongestNap = std::chrono::milliseconds(1);
 
-  Patience patience_{kLooks, kKeptFromOthers};
+  Patience patience_{kLooks, kAwake};
 };
 
 }  // namespace weir

@@ -118,7 +118,7 @@ void append_handovers(const Communications& step, std::vector<std::vector<double
 
 // A layer for each stage and a head for each device. The FFN is three times as wide as the rest: a
 // stage of a decode step takes more than a step takes to reach all ranks, so that receivers wait,
-// and less than Patience::kLongest, so that nobody has to be woken.
+// and less than Patience::kUsual, so that nobody has to be woken.
 ModelSpec transfer_model(std::size_t devices) {
   const auto count = static_cast<std::int64_t>(devices);
   ModelSpec model = thin_model({.hidden_size = kHidden,

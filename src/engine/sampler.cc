@@ -57,19 +57,37 @@ void keep_top_p(double top_p, std::vector<TokenProbability>& tokens) {
   for (TokenProbability& entry : tokens) entry.probability /= reached;
 }
 
-// The largest logit's first place, of logits that have been checked. Several maxima at once, so
-// that no comparison waits for the one before.
-std::int64_t place_of_largest(std::span<const float> logits) {
+// Several maxima at once, so that no comparison waits for the one before. Compilers make vectors of
+// this comparison, and not of std::max.
+float largest_of(std::span<const float> logits) {
   constexpr std::size_t kAtOnce = 32;
   std::array<float, kAtOnce> largest{};
   largest.fill(-std::numeric_limits<float>::infinity());
   std::size_t i = 0;
   for (; i + kAtOnce <= logits.size(); i += kAtOnce) {
-    for (std::size_t lane = 0; lane < kAtOnce; ++lane)
-      largest[lane] = std::max(largest[lane], logits[i + lane]);
+    for (std::size_t lane = 0; lane < kAtOnce; ++lane) {
+      const float logit = logits[i + lane];
+      largest[lane] = logit > largest[lane] ? logit : largest[lane];
+    }
   }
   for (; i < logits.size(); ++i) largest[0] = std::max(largest[0], logits[i]);
-  return std::ranges::find(logits, *std::ranges::max_element(largest)) - logits.begin();
+  return *std::ranges::max_element(largest);
+}
+
+// The largest logit's first place, of logits that have been checked. Which block it is in first, so
+// that only there values are looked at one by one.
+std::int64_t place_of_largest(std::span<const float> logits) {
+  constexpr std::size_t kBlock = 512;
+  std::span<const float> best = logits.first(std::min(kBlock, logits.size()));
+  float largest = largest_of(best);
+  for (std::size_t i = best.size(); i < logits.size(); i += kBlock) {
+    const std::span<const float> block = logits.subspan(i, std::min(kBlock, logits.size() - i));
+    const float here = largest_of(block);
+    if (here <= largest) continue;
+    largest = here;
+    best = block;
+  }
+  return std::ranges::find(best, largest) - best.begin() + (best.data() - logits.data());
 }
 
 std::uint64_t mixed(std::uint64_t seed, std::uint64_t stream) {

@@ -26,6 +26,21 @@ TEST(Sampler, GreedyTakesTheFirstOfTheLargest) {
   EXPECT_EQ(sample_token(logits, {}, {}).value(), 1);
 }
 
+TEST(Sampler, GreedyFindsTheLargestWhereverItIs) {
+  for (const std::size_t size : {1U, 31U, 511U, 512U, 513U, 1500U}) {
+    for (std::size_t place = 0; place < size; place += 37) {
+      std::vector<float> logits(size, -7.0F);
+      logits[place] = -1.0F;
+      logits.back() = std::max(logits.back(), place + 1 < size ? -1.0F : -7.0F);  // An equal later.
+      EXPECT_EQ(sample_token(logits, {}, {}), static_cast<std::int64_t>(place));
+    }
+  }
+  const float lowest = -std::numeric_limits<float>::infinity();
+  std::vector<float> logits(1000, lowest);
+  logits[700] = -3e38F;
+  EXPECT_EQ(sample_token(logits, {}, {}), 700);
+}
+
 TEST(Sampler, TemperatureSharpensAndFlattens) {
   const auto at = [](double temperature) {
     return sampling_distribution(kLogits, {.temperature = temperature}).value();

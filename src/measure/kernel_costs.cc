@@ -388,17 +388,20 @@ StreamCost measure_append(DeviceTeams& teams, const Level& level) {
           .ps_per_byte = picoseconds(times[0] / kBytes)};
 }
 
-// Reads sets of more and more bytes, from `fast`, which the level serves whole, to `slow`, of which
-// it serves nothing: what of each it serves is told by how long that takes. Nothing where there is
-// hardly a step.
+// Reads sets of more and more bytes, from half of the capacity, which the level serves whole, to
+// `slow`, of which it serves nothing: what of each it serves is told by how long that takes. Nothing
+// where there is hardly a step.
 std::vector<ServedCurve> measure_served(std::span<const std::vector<int>> cores, CacheLevel level,
                                         std::int64_t capacity, std::int64_t slow) {
   constexpr double kStep = 1.2;
   constexpr double kNothing = 0.05;
   const auto devices = static_cast<std::int64_t>(cores.size());
   std::vector<std::int64_t> sizes;
-  for (const double part : {0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.125, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0})
-    sizes.push_back(static_cast<std::int64_t>(part * static_cast<double>(capacity)) * devices);
+  for (const double part : {0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.125, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0}) {
+    const auto size = static_cast<std::int64_t>(part * static_cast<double>(capacity));
+    if (size < slow) sizes.push_back(size * devices);
+  }
+  if (sizes.empty()) return {};
   sizes.push_back(slow * devices);
   std::vector<double> rates;
   std::thread([&] {  // Pins the thread that measures.

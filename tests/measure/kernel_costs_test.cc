@@ -1,6 +1,7 @@
 #include "measure/kernel_costs.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <vector>
@@ -11,10 +12,13 @@ namespace weir {
 namespace {
 
 // A machine with a small second cache and none beyond, so that little memory is touched.
-MeasuredKernels measured() {
+MeasuredKernels measured(std::optional<Bytes> l3 = {}) {
   const std::vector<std::vector<int>> cores(2);
-  const DeviceType type{
-      .name = "cores", .kind = DeviceKind::cpu, .memory = {1 << 30}, .l2 = Bytes{1 << 20}};
+  const DeviceType type{.name = "cores",
+                        .kind = DeviceKind::cpu,
+                        .memory = {1 << 30},
+                        .l2 = Bytes{1 << 20},
+                        .l3 = l3};
   return measure_kernels(cores, type, 0, [](std::string_view) {});
 }
 
@@ -47,16 +51,20 @@ TEST(MeasureKernels, HasACurveForEveryDtypeAndLevelAloneAndTogether) {
   EXPECT_EQ(kinds.size(), 8U);
 }
 
-// Whatever the machine's caches are: shares fall from all to nothing as sets grow.
+// Whatever the machine's caches are: shares fall from all to nothing as sets grow, to those that
+// are served from beyond the cache, which may be hardly larger.
 TEST(MeasureKernels, TellsWhatACacheServesOfLargerAndLargerSets) {
-  for (const ServedCurve& curve : measured().served) {
-    EXPECT_EQ(curve.level, CacheLevel::l2);
-    EXPECT_EQ(curve.devices, 1);
-    ASSERT_GE(curve.shares.size(), 2U);
-    EXPECT_EQ(curve.shares.front().share, 1);
-    EXPECT_EQ(curve.shares.back().share, 0);
-    EXPECT_TRUE(std::ranges::is_sorted(curve.shares, std::ranges::less{}, &ServedShare::bytes));
-    EXPECT_TRUE(std::ranges::is_sorted(curve.shares, std::ranges::greater{}, &ServedShare::share));
+  for (const std::optional<Bytes> l3 : {std::optional<Bytes>{}, std::optional(Bytes{5 << 20})}) {
+    for (const ServedCurve& curve : measured(l3).served) {
+      EXPECT_TRUE(curve.level != CacheLevel::l2 || curve.devices == 1);
+      ASSERT_GE(curve.shares.size(), 2U);
+      EXPECT_EQ(curve.shares.front().share, 1);
+      EXPECT_EQ(curve.shares.back().share, 0);
+      for (std::size_t i = 1; i < curve.shares.size(); ++i) {
+        EXPECT_GT(curve.shares[i].bytes, curve.shares[i - 1].bytes);
+        EXPECT_LE(curve.shares[i].share, curve.shares[i - 1].share);
+      }
+    }
   }
 }
 

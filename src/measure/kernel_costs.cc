@@ -389,8 +389,8 @@ StreamCost measure_append(DeviceTeams& teams, const Level& level) {
 }
 
 // Reads sets of more and more bytes, from half of the capacity, which the level serves whole, to
-// `slow`, of which it serves nothing: what of each it serves is told by how long that takes. Nothing
-// where there is hardly a step.
+// `slow`, of which it serves nothing: what of each it serves is told by how long that takes.
+// Nothing where there is hardly a step.
 std::vector<ServedCurve> measure_served(std::span<const std::vector<int>> cores, CacheLevel level,
                                         std::int64_t capacity, std::int64_t slow) {
   constexpr double kStep = 1.2;

@@ -16,6 +16,7 @@
 #include "plan/transfers.h"
 #include "plan/work.h"
 #include "sim/activities.h"
+#include "sim/layer_twins.h"
 
 namespace weir {
 namespace {
@@ -507,30 +508,6 @@ class CostBuilder {
   std::map<std::tuple<LayoutId, Role, std::int32_t>, std::vector<std::int64_t>> value_bytes_;
 };
 
-// Nodes that differ in nothing but their layer cost the same.
-bool differ_in_layer_only(const Plan& plan, const Node& a, const Node& b) {
-  const auto same = [&](ValueId x, ValueId y) {
-    return plan.at(x).layout == plan.at(y).layout && plan.at(x).role == plan.at(y).role;
-  };
-  return a.kind == b.kind && a.microbatch == b.microbatch && a.devices == b.devices &&
-         std::ranges::equal(a.inputs, b.inputs, same) &&
-         std::ranges::equal(a.outputs, b.outputs, same);
-}
-
-// Equal for nodes that differ in their layer only.
-std::size_t hash_of(const Plan& plan, const Node& node) {
-  std::size_t seed = static_cast<std::size_t>(node.kind);
-  const auto mix = [&seed](std::size_t value) {
-    seed ^= value + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2);
-  };
-  mix(static_cast<std::size_t>(node.microbatch));
-  mix(index_of(node.devices));
-  for (const auto* list : {&node.inputs, &node.outputs}) {
-    for (const ValueId id : *list) mix(index_of(plan.at(id).layout));
-  }
-  return seed;
-}
-
 }  // namespace
 
 SimTime to_sim_time(Seconds cost) {
@@ -564,7 +541,7 @@ Result<StepCosts> StepCosts::make(const ValidPlan& plan, const Machine& machine,
   costs.class_of_.reserve(plan->nodes.size());
   for (std::size_t n = 0; n < plan->nodes.size(); ++n) {
     const auto id = static_cast<NodeId>(n);
-    const std::size_t hash = hash_of(plan.plan(), plan->nodes[n]);
+    const std::size_t hash = hash_without_layer(plan.plan(), plan->nodes[n]);
     const auto [first, last] = known.equal_range(hash);
     const auto found = std::find_if(first, last, [&](const auto& entry) {
       return differ_in_layer_only(plan.plan(), plan->nodes[n],

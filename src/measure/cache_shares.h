@@ -1,20 +1,19 @@
 #pragma once
-// What a cache serves of a set that is read again and again, by the size of the set.
+// What a cache serves of weights that are read again and again, by how many they are.
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include "measure/device_teams.h"
 #include "spec/measured_kernels.h"
 
 namespace weir {
 
-// Reads sets of more and more bytes, from half of the capacity, which the level serves whole, to
-// `slow`, of which it serves nothing: what of each it serves is told by how long that takes.
-// Nothing where there is hardly a step.
-// `cores`: of the devices that read at the same time, each a set of its own.
-[[nodiscard]] std::vector<ServedCurve> measure_served(std::span<const std::vector<int>> cores,
-                                                      CacheLevel level, std::int64_t capacity,
-                                                      std::int64_t slow);
+// Multiplies one row by more and more matrices in turn, from half of the capacity, which the level
+// serves whole, to `slow` bytes, of which it serves nothing: what of each it serves is told by how
+// long that takes. Nothing where there is hardly a step. (Plain reading is no measure of it: it
+// finds in an L3 half as much again as products do.)
+[[nodiscard]] std::vector<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level,
+                                                      std::int64_t capacity, std::int64_t slow);
 
 }  // namespace weir

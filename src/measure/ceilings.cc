@@ -10,7 +10,6 @@
 
 #include "kernel/amx.h"
 #include "kernel/scratch.h"
-#include "measure/device_teams.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "measure/ceilings.cc"
@@ -126,32 +125,27 @@ class ReadSet {
  public:
   ReadSet(Team& team, std::int64_t bytes)
       : team_(team), bytes_(bytes), block_(static_cast<std::size_t>(bytes)) {
-    each_part(bytes_, [](float* values, std::int64_t count) { std::fill_n(values, count, 1.0F); });
+    each_part([](float* values, std::int64_t count) { std::fill_n(values, count, 1.0F); });
   }
 
   [[nodiscard]] double bytes_per_s() {
-    double best = 0;
-    for (int go = 0; go < 5; ++go) best = std::max(best, bytes_per_s(bytes_));
-    return best;
-  }
-  // Of the first so many, once: small sets are read often enough for the clock to tell.
-  [[nodiscard]] double bytes_per_s(std::int64_t bytes) {
-    const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes);
+    // Small sets are read often enough for the clock to tell.
+    const std::int64_t goes = std::max<std::int64_t>(1, (std::int64_t{8} << 20) / bytes_);
     std::atomic<float> sink{0};
-    const double seconds = seconds_of([&] {
-      each_part(bytes, [&](const float* values, std::int64_t count) {
+    const double seconds = best_seconds(5, [&] {
+      each_part([&](const float* values, std::int64_t count) {
         for (std::int64_t go = 0; go < goes; ++go)
           sink.store(HWY_DYNAMIC_DISPATCH(read_all)(values, count));
       });
     });
-    return static_cast<double>(goes * bytes) / seconds;
+    return static_cast<double>(goes * bytes_) / seconds;
   }
 
  private:
-  void each_part(std::int64_t bytes, const std::function<void(float*, std::int64_t)>& body) {
+  void each_part(const std::function<void(float*, std::int64_t)>& body) {
     auto* const values = reinterpret_cast<float*>(block_.data());
     team_.parallel_for(
-        bytes / static_cast<std::int64_t>(sizeof(float)), 1024,
+        bytes_ / static_cast<std::int64_t>(sizeof(float)), 1024,
         [&](std::int64_t begin, std::int64_t end) { body(values + begin, end - begin); });
   }
 
@@ -164,26 +158,6 @@ class ReadSet {
 
 double read_bytes_per_s(Team& team, std::int64_t bytes) {
   return ReadSet(team, bytes).bytes_per_s();
-}
-
-std::vector<double> read_bytes_per_s(Team& team, std::span<const std::int64_t> sizes) {
-  constexpr int kRounds = 3;
-  constexpr int kPassesInARound = 3;
-  // A cache that has seen far more go by takes some passes to keep what is read again.
-  constexpr int kPassesBefore = 4;
-  ReadSet set(team, *std::ranges::max_element(sizes));
-  std::vector<std::vector<double>> rates(sizes.size());
-  for (int round = 0; round < kRounds; ++round) {
-    for (std::size_t i = 0; i < sizes.size(); ++i) {
-      for (int pass = 0; pass < kPassesBefore; ++pass) (void)set.bytes_per_s(sizes[i]);
-      for (int pass = 0; pass < kPassesInARound; ++pass)
-        rates[i].push_back(set.bytes_per_s(sizes[i]));
-    }
-  }
-  std::vector<double> medians;
-  medians.reserve(rates.size());
-  for (std::vector<double>& of_size : rates) medians.push_back(median(std::move(of_size)));
-  return medians;
 }
 
 bool is_same_memory(const MemoryRates& a, const MemoryRates& b) {

@@ -20,9 +20,6 @@ namespace weir {
 // holds them. The default is many times any last-level cache that a few cores have to themselves.
 inline constexpr std::int64_t kFarMoreThanCaches = std::int64_t{256} << 20;
 [[nodiscard]] double read_bytes_per_s(Team& team, std::int64_t bytes = kFarMoreThanCaches);
-// Of sets of these sizes, all in the memory of the largest: medians of several rounds over all of
-// them, for who shares a cache with other guests of a host has now more of it and now less.
-[[nodiscard]] std::vector<double> read_bytes_per_s(Team& team, std::span<const std::int64_t> sizes);
 
 // The same asked again and again, for it changes: the host of a virtual machine moves its cores
 // about, and two that read 85 GB/s together read 48 when they have come to share a way to memory;

@@ -42,6 +42,8 @@ class DeviceTeams {
   [[nodiscard]] std::int64_t num_devices() const {
     return static_cast<std::int64_t>(teams_.size());
   }
+  // Devices are alike.
+  [[nodiscard]] std::int64_t cores_per_device() const { return teams_.front()->size(); }
   // Every device runs `body` on a thread of its own; all must time as often. Returns each timing in
   // order, of the median device.
   [[nodiscard]] std::vector<double> measure(

@@ -447,17 +447,13 @@ MeasuredKernels measure_kernels(std::span<const std::vector<int>> cores, const D
     }
     kernels.stream.push_back(
         state.measure([&] { return measure_append(teams, levels_of(type).back()); }));
-    const auto append_served = [&](CacheLevel level, std::int64_t capacity, std::int64_t slow) {
-      progress(fmt::format("{}: what {} serves", who, to_string(level)));
-      const auto curves = measure_served(cores.first(together), level, capacity, slow);
-      kernels.served.insert(kernels.served.end(), curves.begin(), curves.end());
-    };
-    const std::vector<Level> levels = levels_of(type);
-    const std::int64_t far = levels.back().bytes;
-    const bool has_l3 = levels.size() > 2;
-    if (type.l2 && together == 1)
-      append_served(CacheLevel::l2, type.l2->value, has_l3 ? levels[1].bytes : far);
-    if (has_l3) append_served(CacheLevel::l3, type.l3->value, far);
+    // Of L2 alone: what a device has of an L3 that guests of one host share changes by the minute,
+    // from nothing to twice its share.
+    if (type.l2 && together == 1) {
+      progress(fmt::format("{}: what L2 serves", who));
+      kernels.served =
+          measure_served(teams, CacheLevel::l2, type.l2->value, levels_of(type)[1].bytes);
+    }
     if (cores.size() == 1) break;
   }
   return kernels;

@@ -55,8 +55,9 @@ std::vector<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level, st
     std::vector<float> x(kIn, 1.0F);
     std::vector<float> y(static_cast<std::size_t>(out));
     std::vector<Work> works;
+    works.reserve(counts.size());
     for (const std::int64_t count : counts) {
-      works.push_back([&, count] {
+      works.emplace_back([&, count] {
         for (std::int64_t i = 0; i < count; ++i) {
           kernel::linear(team, {.data = x.data(), .rows = 1, .cols = kIn, .row_stride = kIn},
                          matrices[static_cast<std::size_t>(i)], {},

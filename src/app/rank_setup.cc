@@ -73,7 +73,7 @@ int cpus_without_binding() {
 }
 
 // A launcher may have bound each rank to a part of its host. The host's ranks share out what they
-// have together, just as the devices of one process do, so that a plan does not depend on it.
+// have together, just as the devices of one process do; note_binding says where that is not all.
 void use_cpus(const std::vector<int>& cpus) {
   if (cpus.empty()) return;
   cpu_set_t set;

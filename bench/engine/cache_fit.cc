@@ -21,22 +21,25 @@ namespace {
 constexpr double kMicro = 1e6;
 constexpr double kGiga = 1e9;
 constexpr double kMib = 1 << 20;
-constexpr std::int64_t kContext = 16;  // Tokens before decoding: next to no cache to read.
+constexpr DType kCommon = DType::bf16;  // What most models come in.
+constexpr std::int64_t kContext = 16;   // Tokens before decoding: next to no cache to read.
 
-// Two layers of about so many bytes each, in f16; the vocabulary is as small as it may be.
-ModelSpec two_layers(std::int64_t layer_bytes) {
+// Two layers of about so many bytes each; the vocabulary is as small as it may be.
+ModelSpec two_layers(std::int64_t layer_bytes, DType dtype) {
   constexpr std::int64_t kWidthStep = 64;
   constexpr std::int64_t kFfnStep = 16;
-  const std::int64_t parameters = layer_bytes / size_in_bytes(DType::f16);
+  const std::int64_t parameters = layer_bytes / size_in_bytes(dtype);
   // Four times as wide an FFN, gated: 4 H^2 + 3 * 4 H^2.
   const auto width = static_cast<std::int64_t>(std::sqrt(static_cast<double>(parameters) / 16));
   const std::int64_t hidden = std::max(kWidthStep, width / kWidthStep * kWidthStep);
   const std::int64_t ffn = (parameters - 4 * hidden * hidden) / (3 * hidden) / kFfnStep * kFfnStep;
-  return model_of("two-layers", {.num_layers = 2,
-                                 .hidden_size = hidden,
-                                 .num_heads = hidden / 32,
-                                 .intermediate_size = std::max(kFfnStep, ffn),
-                                 .vocab_size = 258});
+  ModelSpec model = model_of("two-layers", {.num_layers = 2,
+                                            .hidden_size = hidden,
+                                            .num_heads = hidden / 32,
+                                            .intermediate_size = std::max(kFfnStep, ffn),
+                                            .vocab_size = 258});
+  model.weight_dtype = dtype;
+  return model;
 }
 
 double rate_from(const std::vector<int>& core, std::int64_t bytes) {
@@ -63,11 +66,11 @@ struct Level {
   std::int64_t bytes = 0;  // That one device has to itself.
 };
 
-Result<std::string> compare_at(const Level& level, const std::vector<int>& core) {
+Result<std::string> compare_at(const Level& level, DType dtype, const std::vector<int>& core) {
   constexpr std::int64_t kSteps = 400;
   constexpr double kFill = 0.7;  // Of the cache by a partition's weights; the rest is in use too.
   const auto model = ModelOnDisk::make(
-      two_layers(static_cast<std::int64_t>(kFill * static_cast<double>(level.bytes))));
+      two_layers(static_cast<std::int64_t>(kFill * static_cast<double>(level.bytes)), dtype));
   if (!model) return tl::unexpected(model.error());
   const std::int64_t whole = decode_weight_bytes(model->spec());
   const std::array<Split, 5> splits = {
@@ -99,16 +102,16 @@ Result<std::string> compare_at(const Level& level, const std::vector<int>& core)
           to_string(rate_of(2, (*two)[i].decode_step))}});
   }
   return fmt::format(
-      "#### {0}\n\nWeights of {1:.2f} MiB in two layers (f16): a half fits the {0} of a core "
+      "#### {0}, {7}\n\nWeights of {1:.2f} MiB in two layers ({7}): a half fits the {0} of a core "
       "({2:.2f} "
       "MiB), the whole does not. A core reads {3:.0f} GB/s over and over from a set as large as "
       "the "
       "half and {4:.0f} GB/s from one as large as the whole: {5:.2f}x is what reading alone can "
       "bring. TPOT is {6:.2f}x better with two partitions; with a step in flight on either, their "
-      "throughput is {7:.2f}x that of `tp` 2.\n\n{8}\n",
+      "throughput is {8:.2f}x that of `tp` 2.\n\n{9}\n",
       level.name, static_cast<double>(whole) / kMib, static_cast<double>(level.bytes) / kMib,
       near / kGiga, far / kGiga, near / far,
-      (*one)[0].decode_step.median / (*one)[1].decode_step.median,
+      (*one)[0].decode_step.median / (*one)[1].decode_step.median, to_string(dtype),
       (*two)[4].decode_step.median / (*two)[3].decode_step.median, render_markdown(table));
 }
 
@@ -119,7 +122,7 @@ struct SweepPoint {
 };
 
 Result<SweepPoint> sweep_point(std::int64_t layer_bytes, const Machine& machine) {
-  const auto model = ModelOnDisk::make(two_layers(layer_bytes));
+  const auto model = ModelOnDisk::make(two_layers(layer_bytes, kCommon));
   if (!model) return tl::unexpected(model.error());
   const std::array<Split, 2> splits = {
       Split{.strategy = "single"},
@@ -212,12 +215,12 @@ Result<std::string> sweep(const ClusterSpec& cluster, std::span<const Level> lev
   if (auto drawn = write_picture(options.pictures + "/" + picture, points, levels); !drawn)
     return tl::unexpected(drawn.error());
   return fmt::format(
-      "#### Sizes\n\nTPOT of two layers (f16) by the size of their weights, on one device of one "
+      "#### Sizes\n\nTPOT of two layers ({}) by the size of their weights, on one device of one "
       "core "
       "and as two partitions one after the other, beside what the simulator says with a cluster "
       "file "
       "from `weir calibrate` of the same run.\n\n![weights per second by size]({})\n\n{}\n",
-      picture, render_markdown(table));
+      to_string(kCommon), picture, render_markdown(table));
 }
 
 }  // namespace
@@ -234,17 +237,21 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
   const std::array<Level, 2> levels = {Level{.name = "L2", .bytes = type.l2->value},
                                        Level{.name = "L3", .bytes = type.l3->value}};
   const std::vector<int> core = cores_of(*cluster).front();
-  options.progress("cache fit: L2");
-  auto text = compare_at(levels[0], core);
-  if (!text) return text;
+  std::string text;
+  for (const DType dtype : {kCommon, DType::f16, DType::f32}) {
+    options.progress(fmt::format("cache fit: L2, {}", to_string(dtype)));
+    const auto at_l2 = compare_at(levels[0], dtype, core);
+    if (!at_l2) return at_l2;
+    text += *at_l2;
+  }
   // A device's share is less than the whole where it is not the only one.
   if (cluster->device_types.front().l3 == type.l3) {
     options.progress("cache fit: L3");
-    auto at_l3 = compare_at(levels[1], core);
+    const auto at_l3 = compare_at(levels[1], kCommon, core);
     if (!at_l3) return at_l3;
-    *text += *at_l3;
+    text += *at_l3;
   } else {
-    *text += fmt::format(
+    text += fmt::format(
         "#### L3\n\nThe cores share one L3 of {:.0f} MiB: two partitions have to fit it together, "
         "as "
         "the whole would. There is nothing to gain, and the sizes below show the step.\n\n",
@@ -252,7 +259,7 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
   }
   auto sizes = sweep(*cluster, levels, 3 * type.l3->value, options);
   if (!sizes) return sizes;
-  return *text + *sizes;
+  return text + *sizes;
 }
 
 }  // namespace weir::bench

@@ -43,7 +43,6 @@ namespace HWY_NAMESPACE {
 // values of depth meet in which pair is free as long as A and B agree; halves of a step need no
 // shuffling.)
 inline constexpr std::int64_t kTileSize = 16;
-inline constexpr std::int64_t kStepDepth = 32;
 inline constexpr std::int64_t kTileWords = kTileSize * kTileSize;
 inline constexpr std::int64_t kTileStride = 64;  // Bytes from row to row of a tile of pieces.
 
@@ -282,7 +281,7 @@ HWY_INLINE void multiply_pieces(const std::uint32_t* a, const std::uint32_t* b,
   multiply_tiles<1, 4, 7>();
   if (row_tiles == 2) multiply_tiles<2, 5, 6>();
   if (row_tiles == 2) multiply_tiles<3, 5, 7>();
-  beside.step();
+  if constexpr (b_pieces > 1 || index + 1 == kPairs.size()) beside.step();
 }
 
 template <int a_pieces, int b_pieces, int row_tiles, class Beside, std::size_t... index>
@@ -293,10 +292,13 @@ HWY_INLINE void multiply_step(const std::uint32_t* a, const std::uint32_t* b, st
 
 // How often a product of that many steps gives way to what is done beside it. Tiles take some 64
 // cycles for each pair of pieces, in which vector units could do a hundred instructions. They come
-// in turn, for the processor looks only some 500 ahead for what it can do meanwhile.
+// in turn, for the processor looks only some 500 ahead for what it can do meanwhile. Where B is one
+// piece nothing is cut, and once in a step is enough.
 template <int a_pieces, int b_pieces>
 HWY_INLINE constexpr std::int64_t turns_beside(std::int64_t steps) {
-  return steps * static_cast<std::int64_t>(pieces_that_meet<a_pieces, b_pieces>().size());
+  return b_pieces == 1
+             ? steps
+             : steps * static_cast<std::int64_t>(pieces_that_meet<a_pieces, b_pieces>().size());
 }
 
 template <int a_pieces, int b_pieces, int row_tiles, class Beside>

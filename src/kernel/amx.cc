@@ -55,7 +55,7 @@ bool amx_available() {
 
 bool amx_enabled() { return enabled_flag().load(std::memory_order_relaxed); }
 
-TileRegisters::TileRegisters() {
+TileRegisters::TileRegisters(int rows) {
   constexpr std::uint16_t kBytesInRow = 64;
   constexpr std::uint8_t kRows = 16;
   struct alignas(64) Shape {
@@ -66,8 +66,10 @@ TileRegisters::TileRegisters() {
     std::array<std::uint8_t, 16> rows = {};
   } shape;
   constexpr std::size_t kTiles = 8;
+  constexpr std::size_t kFirst = 6;
   std::fill_n(shape.bytes_in_row.begin(), kTiles, kBytesInRow);
   std::fill_n(shape.rows.begin(), kTiles, kRows);
+  std::fill_n(shape.rows.begin(), kFirst, static_cast<std::uint8_t>(rows));
   asm volatile("ldtilecfg %0" ::"m"(shape));
 }
 

@@ -17,11 +17,11 @@ namespace weir::kernel {
 [[nodiscard]] bool amx_enabled();
 void enable_amx(bool enabled);
 
-// While it lives, the eight tiles of this thread are 16 rows of 64 bytes. Only where AMX is
-// available.
+// While it lives, the eight tiles of this thread have 16 rows of 64 bytes, but for the first six,
+// which have `rows`. Only where AMX is available.
 class TileRegisters {
  public:
-  TileRegisters();
+  explicit TileRegisters(int rows = 16);
   ~TileRegisters();
   TileRegisters(const TileRegisters&) = delete;
   TileRegisters& operator=(const TileRegisters&) = delete;

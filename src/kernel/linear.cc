@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "kernel/kernel.h"
+#include "kernel/linear_block.h"
 #include "kernel/panel.h"
 #include "kernel/scratch.h"
 
@@ -15,25 +16,13 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "kernel/amx-inl.h"
+#include "kernel/linear_tiles-inl.h"
 #include "kernel/tile-inl.h"
 
 #ifndef WEIR_KERNEL_LINEAR_ONCE
 #define WEIR_KERNEL_LINEAR_ONCE
 namespace weir::kernel {
 namespace {
-
-// One worker's part of one call: these rows times these panels.
-struct LinearBlock {
-  ConstMatrix x;
-  const PackedWeights::Impl* weights = nullptr;
-  std::span<const float> bias;
-  Matrix out;
-  std::int64_t row_begin = 0;
-  std::int64_t row_end = 0;
-  std::int64_t panel_begin = 0;
-  std::int64_t panel_end = 0;
-};
 
 // What a worker's block costs for every step of depth, in cycles.
 struct GridCosts {
@@ -108,6 +97,19 @@ HWY_INLINE void start_tile(TileOperands& tile, const PanelOutput& output, std::i
   tile.start = output.bias;
 }
 
+// With more rows than this asking for what comes next costs nothing beside multiply-adds, even
+// where it is near.
+constexpr int kBoundByLoads = 2;
+
+template <class T>
+HWY_INLINE TileProduct product_of_few_rows(std::int64_t rows, bool near) {
+  if (near && rows <= kBoundByLoads) {
+    constexpr int kMost = std::min(kBoundByLoads, kTileRows);
+    return tile_product_for<LinearLayout, T, Nothing, kMost>(rows);
+  }
+  return tile_product_for<LinearLayout, T, Streams>(rows);
+}
+
 // Few rows, as when decoding: every weight is used once, so it is widened in registers on its way
 // from memory, and the worker's parts of a block are read as one stream.
 template <class T>
@@ -118,7 +120,7 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
                   Scratch::bytes_of_floats(rows * kPanel));
   float* const copy = scratch.floats(rows * kRowStride);
   float* const padded = scratch.floats(rows * kPanel);
-  const TileProduct product = tile_product_for<LinearLayout, T, Streams>(rows);
+  const TileProduct product = product_of_few_rows<T>(rows, block.near);
   // All but one that is not full of out features.
   const std::int64_t whole_end = std::min(block.panel_end, block.weights->out_features / kPanel);
   for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
@@ -143,25 +145,6 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
   }
 }
 
-constexpr std::int64_t kCacheLine = 64;
-
-// The part of a panel that is multiplied first, and by `next` those after it; none past the last.
-struct Part {
-  std::int64_t panel = 0;
-  std::int64_t k = 0;
-
-  [[nodiscard]] Part next(const LinearBlock& block) const {
-    if (panel + 1 < block.panel_end) return {.panel = panel + 1, .k = k};
-    return {.panel = block.panel_begin, .k = k + kDepth};
-  }
-  [[nodiscard]] std::int64_t depth(const LinearBlock& block) const {
-    return k < block.x.cols ? block.weights->depth(k) : 0;
-  }
-  [[nodiscard]] const std::byte* at(const LinearBlock& block) const {
-    return k < block.x.cols ? block.weights->part(panel, k) : nullptr;
-  }
-};
-
 template <class T>
 inline constexpr bool kUsedInPlace = std::is_same_v<T, float>;
 
@@ -173,7 +156,10 @@ class WideParts {
 
   // The first, which nobody has widened yet.
   void start(const std::byte* part, std::int64_t depth) {
-    if constexpr (!kUsedInPlace<T>) widen(reinterpret_cast<const T*>(part), now_, depth * kPanel);
+    if constexpr (!kUsedInPlace<T>) {
+      for (std::int64_t row = 0; row < rows_of_part<T>(depth); ++row)
+        widen_row(reinterpret_cast<const T*>(part), row, now_);
+    }
   }
   [[nodiscard]] const float* now(const std::byte* part) const {
     return kUsedInPlace<T> ? reinterpret_cast<const float*>(part) : now_;
@@ -182,10 +168,11 @@ class WideParts {
   [[nodiscard]] TileWidening share(const std::byte* part, std::int64_t depth, std::int64_t index,
                                    std::int64_t tiles) const {
     if (kUsedInPlace<T>) return {};
-    const std::int64_t begin = depth * index / tiles;
-    return {.from = reinterpret_cast<const T*>(part) + begin * kPanel,
-            .to = next_ + begin * kPanel,
-            .rows = depth * (index + 1) / tiles - begin};
+    const std::int64_t rows = rows_of_part<T>(depth);
+    return {.from = part,
+            .to = next_,
+            .begin = rows * index / tiles,
+            .end = rows * (index + 1) / tiles};
   }
   void advance() { std::swap(now_, next_); }
 
@@ -194,37 +181,17 @@ class WideParts {
   float* next_;
 };
 
-// Share `index` of `tiles` of bringing `bytes` from `at` to L2.
-HWY_INLINE TilePrefetch share_of(const std::byte* at, std::int64_t bytes, std::int64_t index,
-                                 std::int64_t tiles) {
-  const std::int64_t pairs = ceil_div(bytes, 2 * kCacheLine);
-  const std::int64_t begin = pairs * index / tiles;
-  return {.at = at + begin * 2 * kCacheLine,
-          .pairs = pairs * (index + 1) / tiles - begin,
-          .apart = 2 * kCacheLine,
-          .second = kCacheLine};
-}
-
-// Rows of one panel of the output: both ends of each, for they need not begin with a cache line.
-HWY_INLINE TilePrefetch output_rows(const float* c, std::int64_t stride, std::int64_t rows) {
-  return {.at = reinterpret_cast<const std::byte*>(c),
-          .pairs = rows,
-          .apart = stride * static_cast<std::int64_t>(sizeof(float)),
-          .second = (kPanel - 1) * static_cast<std::int64_t>(sizeof(float))};
-}
-
 // All tiles of rows times one widened part of a panel, while the next part is widened and the one
 // after that (in f32: the next) comes from memory.
 template <class T>
 HWY_INLINE void multiply_part(const LinearBlock& block, const TileSplit& split,
                               const TileOperands& whole, Part next, const WideParts<T>& parts) {
   const Part fetched = kUsedInPlace<T> || next.depth(block) == 0 ? next : next.next(block);
-  const std::int64_t bytes = fetched.depth(block) * kPanel * size_in_bytes(block.weights->dtype);
   for (std::int64_t index = 0; index < split.tiles; ++index) {
     const std::int64_t row = split.begin(index);
     const std::int64_t end = split.begin(index + 1);
     TileOperands tile = whole;
-    tile.prefetch[0] = share_of(fetched.at(block), bytes, index, split.tiles);
+    tile.prefetch[0] = share_of(fetched.at(block), fetched.bytes(block), index, split.tiles);
     if (index + 1 < split.tiles) {
       tile.prefetch[1] =
           output_rows(whole.c + end * whole.c_stride, whole.c_stride, split.begin(index + 2) - end);
@@ -262,218 +229,41 @@ HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std
   }
 }
 
+// Rows up to which vectors read pairs from afar faster than tiles, which need no cutting.
+constexpr std::int64_t kFewRowsOfPairs = 8;
+
+// Whether AMX tiles have multiplied these rows. They are faster where parts are cut for many rows
+// at once, or are near and need no cutting.
+template <class T>
+HWY_INLINE bool multiply_in_tiles([[maybe_unused]] const LinearBlock& block,
+                                  [[maybe_unused]] std::int64_t begin,
+                                  [[maybe_unused]] std::int64_t end) {
 #if HWY_TARGET == HWY_AVX3
-
-// Sums of a block of two row tiles on their way to the output: rows of it may lie a power of two
-// apart, where tile instructions would wait for lines that compete for the same sets of the caches.
-struct TileSums {
-  const float* sums = nullptr;  // [rows, kPanel]
-  float* out = nullptr;
-  std::int64_t out_stride = 0;
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-  bool add = false;             // To what `out` holds.
-  const float* bias = nullptr;  // [columns], or null.
-
-  HWY_INLINE void put_row(std::int64_t row) const {
-    const float* const from = sums + row * kPanel;
-    float* const to = out + row * out_stride;
-    const float* const also = add ? to : bias;
-    if (columns < kPanel) {
-      for (std::int64_t column = 0; column < columns; ++column) {
-        to[column] = from[column] + (also == nullptr ? 0 : also[column]);
-      }
-      return;
-    }
-    const DF d;
-    HWY_UNROLL(8)
-    for (int v = 0; v < kVectors; ++v) {
-      const VecF sum = hn::Load(d, from + v * kLanes);
-      hn::StoreU(also == nullptr ? sum : hn::Add(sum, hn::LoadU(d, also + v * kLanes)), d,
-                 to + v * kLanes);
-    }
+  if (!amx_enabled() || !block.weights->moderate || block.x.cols == 0) return false;
+  if (end - begin <= (kCut<T> ? kTileRows : kFewRowsOfPairs)) {
+    if (kCut<T> || !block.near) return false;
+    if (end - begin <= kStackedRows) return StackedRows(block, begin, end).multiply();
   }
-};
-
-// Pairs of rows of the next part that are cut meanwhile.
-template <class T>
-struct PanelCutting {
-  const T* from = nullptr;
-  std::int64_t depth = 0;
-  std::uint32_t* to = nullptr;
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
-
-// What is done while the steps of a block are multiplied: the sums of the block before it go to the
-// output, the next part is cut, and what comes then is asked for.
-template <class T>
-class TilesAhead {
- public:
-  HWY_INLINE TilesAhead(const TileSums& before, const PanelCutting<T>& cutting,
-                        const TilePrefetch& weights, const TilePrefetch& output, std::int64_t turns)
-      : before_(before),
-        cutting_(cutting),
-        weights_(weights, turns),
-        output_(output, turns),
-        rows_pace_(before.rows, turns),
-        pairs_pace_(cutting.end - cutting.begin, turns) {}
-
-  // Not inlined: it is called after every pair of pieces, in six kinds of products.
-  HWY_NOINLINE void step() {
-    weights_.step();
-    output_.step();
-    for (rows_pace_.step(); rows_pace_.due();) before_.put_row(row_++);
-    for (pairs_pace_.step(); pairs_pace_.due();) cut_pair();
-  }
-  // What no step was there for.
-  HWY_INLINE void finish() {
-    while (row_ < before_.rows) before_.put_row(row_++);
-    while (cutting_.begin < cutting_.end) cut_pair();
-  }
-
- private:
-  HWY_INLINE void cut_pair() {
-    cut_panel_pair(cutting_.from, cutting_.depth, cutting_.begin++, cutting_.to);
-  }
-
-  TileSums before_;
-  PanelCutting<T> cutting_;
-  SpreadPrefetch weights_;
-  SpreadPrefetch output_;
-  EvenPace rows_pace_;
-  EvenPace pairs_pace_;
-  std::int64_t row_ = 0;
-};
-
-constexpr std::int64_t kBlockRows = 2 * kTileSize;
-
-// Rows [begin, end) of a block in tiles, and the memory for them.
-template <class T>
-class TileChunk {
- public:
-  TileChunk(const LinearBlock& block, std::int64_t begin, std::int64_t end)
-      : block_(block), begin_(begin), rows_(end - begin) {
-    constexpr std::int64_t kSteps = kDepth / kStepDepth;
-    constexpr std::int64_t kPartWords = kSteps * kPanelStepWords<kPieces<T>>;
-    const std::int64_t a_words =
-        ceil_div(rows_, kTileSize) * row_tile_words(kPieces<float>, kSteps);
-    Scratch& scratch = worker_scratch();
-    scratch.reserve(Scratch::bytes_of_floats(a_words) + 2 * Scratch::bytes_of_floats(kPartWords) +
-                    2 * Scratch::bytes_of_floats(kBlockRows * kPanel));
-    a_ = reinterpret_cast<std::uint32_t*>(scratch.floats(a_words));
-    now_ = reinterpret_cast<std::uint32_t*>(scratch.floats(kPartWords));
-    next_ = reinterpret_cast<std::uint32_t*>(scratch.floats(kPartWords));
-    sums_ = scratch.floats(kBlockRows * kPanel);
-    other_sums_ = scratch.floats(kBlockRows * kPanel);
-  }
-
-  // False where a value of x is too large to be cut: then the output is not complete.
-  HWY_INLINE bool multiply() {
-    const TileRegisters registers;
-    Part part{.panel = block_.panel_begin, .k = 0};
-    cut_panel(at(part), part.depth(block_), now_);
-    for (; part.depth(block_) > 0; part = part.next(block_), std::swap(now_, next_)) {
-      if (part.panel == block_.panel_begin && !cut_rows(part)) return false;
-      multiply_part(part);
-    }
-    for (std::int64_t row = 0; row < before_.rows; ++row) before_.put_row(row);
-    return true;
-  }
-
- private:
-  [[nodiscard]] HWY_INLINE const T* at(Part part) const {
-    return reinterpret_cast<const T*>(part.at(block_));
-  }
-
-  HWY_INLINE bool cut_rows(Part part) {
-    const std::int64_t depth = part.depth(block_);
-    Magnitude magnitude;
-    for (std::int64_t row = 0; row < rows_; ++row) {
-      cut_row(block_.x.data + (begin_ + row) * block_.x.row_stride + part.k, depth, row, a_,
-              magnitude);
-    }
-    clear_rows<kPieces<float>>(rows_, round_up(rows_, kTileSize), ceil_div(depth, kStepDepth), a_);
-    return magnitude.moderate();
-  }
-
-  HWY_INLINE void multiply_part(Part part) {
-    const Part next = part.next(block_);
-    const Part fetched = next.depth(block_) == 0 ? next : next.next(block_);
-    const std::int64_t bytes =
-        fetched.depth(block_) * kPanel * size_in_bytes(block_.weights->dtype);
-    const std::int64_t steps = ceil_div(part.depth(block_), kStepDepth);
-    const std::int64_t pairs = ceil_div(next.depth(block_), kStepDepth) * kTileSize;
-    const std::int64_t row_tile = row_tile_words(kPieces<float>, steps);
-    const std::int64_t blocks = ceil_div(rows_, kBlockRows);
-    for (std::int64_t index = 0; index < blocks; ++index) {
-      const TileSums sums = sums_of(part, index);
-      TilesAhead<T> ahead(before_,
-                          {.from = at(next),
-                           .depth = next.depth(block_),
-                           .to = next_,
-                           .begin = pairs * index / blocks,
-                           .end = pairs * (index + 1) / blocks},
-                          share_of(fetched.at(block_), bytes, index, blocks),
-                          output_rows(sums.out, sums.out_stride, sums.rows),
-                          turns_beside<kPieces<float>, kPieces<T>>(steps));
-      multiply_tile_block<kPieces<float>, kPieces<T>>({.a = a_ + index * 2 * row_tile,
-                                                       .b = now_,
-                                                       .steps = steps,
-                                                       .c = sums_,
-                                                       .c_stride = kPanel,
-                                                       .row_tile = row_tile},
-                                                      sums.rows, ahead);
-      ahead.finish();
-      before_ = sums;
-      std::swap(sums_, other_sums_);
-    }
-  }
-
-  // Of block `index` of rows.
-  [[nodiscard]] HWY_INLINE TileSums sums_of(Part part, std::int64_t index) const {
-    const std::int64_t row = index * kBlockRows;
-    const std::int64_t column = part.panel * kPanel;
-    return {.sums = sums_,
-            .out = block_.out.data + (begin_ + row) * block_.out.row_stride + column,
-            .out_stride = block_.out.row_stride,
-            .rows = std::min(kBlockRows, rows_ - row),
-            .columns = std::min(kPanel, block_.weights->out_features - column),
-            .add = part.k > 0,
-            .bias = block_.bias.empty() ? nullptr : block_.bias.data() + column};
-  }
-
-  const LinearBlock& block_;
-  std::int64_t begin_;
-  std::int64_t rows_;
-  std::uint32_t* a_ = nullptr;    // Rows of x, [row tile, step, piece] tiles.
-  std::uint32_t* now_ = nullptr;  // The part that is multiplied, and the next, which is cut.
-  std::uint32_t* next_ = nullptr;
-  float* sums_ = nullptr;  // Of the block that is multiplied, and of the one before it.
-  float* other_sums_ = nullptr;
-  TileSums before_;
-};
-
+  return TileChunk<T>(block, begin, end).multiply();
+#else
+  return false;
 #endif
+}
 
 template <class T>
 HWY_INLINE void multiply(const LinearBlock& block) {
   const std::int64_t rows = block.row_end - block.row_begin;
-  if (rows <= kTileRows || block.x.cols == 0) {
-    for (std::int64_t row = block.row_begin; row < block.row_end; row += kTileRows) {
-      multiply_few_rows<T>(block, row, std::min<std::int64_t>(row + kTileRows, block.row_end));
-    }
-    return;
-  }
-  [[maybe_unused]] const bool in_tiles = amx_enabled() && block.weights->moderate;
   const std::int64_t chunks = ceil_div(rows, kChunkRows);
   for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
     const std::int64_t begin = block.row_begin + rows * chunk / chunks;
     const std::int64_t end = block.row_begin + rows * (chunk + 1) / chunks;
-#if HWY_TARGET == HWY_AVX3
-    if (in_tiles && TileChunk<T>(block, begin, end).multiply()) continue;
-#endif
-    multiply_chunk<T>(block, begin, end);
+    if (multiply_in_tiles<T>(block, begin, end)) continue;
+    if (end - begin > kTileRows && block.x.cols > 0) {
+      multiply_chunk<T>(block, begin, end);
+      continue;
+    }
+    for (std::int64_t row = begin; row < end; row += kTileRows)
+      multiply_few_rows<T>(block, row, std::min<std::int64_t>(row + kTileRows, end));
   }
 }
 
@@ -482,7 +272,7 @@ void multiply_block(const LinearBlock& block) {
     case DType::f32:
       return multiply<float>(block);
     case DType::bf16:
-      return multiply<Bf16>(block);
+      return multiply<Bf16Pair>(block);
     case DType::f16:
       return multiply<F16>(block);
   }
@@ -550,6 +340,7 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
   if (out.rows == 0 || out.cols == 0) return;
   const Grid grid =
       choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(grid_costs)());
+  const int workers = team.size();
   const auto part = [&](int worker) {
     const std::int64_t row_part = worker / grid.over_panels;
     const std::int64_t panel_part = worker % grid.over_panels;
@@ -557,6 +348,7 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
     HWY_DYNAMIC_DISPATCH(multiply_block)
     (LinearBlock{.x = x,
                  .weights = &packed,
+                 .near = packed.near(workers),
                  .bias = bias,
                  .out = out,
                  .row_begin = x.rows * row_part / grid.over_rows,

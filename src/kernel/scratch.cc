@@ -45,6 +45,7 @@ std::byte* Arena::take(std::size_t bytes) {
   }
   std::byte* const taken = blocks_.back().data() + used_;
   used_ += wanted;
+  taken_ += wanted;
   return taken;
 }
 

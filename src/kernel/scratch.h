@@ -44,9 +44,11 @@ class Arena {
   // Aligned to a cache line, contents undefined; valid as long as the arena. Throws std::bad_alloc
   // when memory runs out.
   [[nodiscard]] std::byte* take(std::size_t bytes);
+  [[nodiscard]] std::size_t taken() const { return taken_; }  // Bytes, by all.
 
  private:
   std::vector<Block> blocks_;
+  std::size_t taken_ = 0;
   std::size_t used_ = 0;  // Of the last block.
   std::size_t held_ = 0;
 };

@@ -11,7 +11,9 @@
 #define WEIR_KERNEL_TILE_INL_H_
 #endif
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -55,12 +57,85 @@ struct TilePrefetch {
   std::int64_t second = 0;
 };
 
-// Rows of kPanel values to widen while a tile is multiplied.
+constexpr std::int64_t kCacheLine = 64;
+
+// Share `index` of `tiles` of bringing `bytes` from `at`.
+HWY_INLINE TilePrefetch share_of(const std::byte* at, std::int64_t bytes, std::int64_t index,
+                                 std::int64_t tiles) {
+  const std::int64_t pairs = ceil_div(bytes, 2 * kCacheLine);
+  const std::int64_t begin = pairs * index / tiles;
+  return {.at = at + begin * 2 * kCacheLine,
+          .pairs = pairs * (index + 1) / tiles - begin,
+          .apart = 2 * kCacheLine,
+          .second = kCacheLine};
+}
+
+// Rows of one panel of the output: both ends of each, for they need not begin with a cache line.
+HWY_INLINE TilePrefetch output_rows(const float* c, std::int64_t stride, std::int64_t rows) {
+  return {.at = reinterpret_cast<const std::byte*>(c),
+          .pairs = rows,
+          .apart = stride * static_cast<std::int64_t>(sizeof(float)),
+          .second = (kPanel - 1) * static_cast<std::int64_t>(sizeof(float))};
+}
+
+// Rows of a part to widen while a tile is multiplied.
 struct TileWidening {
-  const void* from = nullptr;
-  float* to = nullptr;
-  std::int64_t rows = 0;
+  const void* from = nullptr;  // The part,
+  float* to = nullptr;         // [depth, kPanel] for all of it.
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
 };
+
+// Rows of a part of that depth, as widen_row counts them: of values, or of pairs.
+template <class T>
+HWY_INLINE constexpr std::int64_t rows_of_part(std::int64_t depth) {
+  return std::is_same_v<T, Bf16Pair> ? ceil_div(depth, kStepDepth) * kPairDistance : depth;
+}
+// Elements of type T in a part of that depth.
+template <class T>
+HWY_INLINE constexpr std::int64_t elements_of_part(std::int64_t depth) {
+  return rows_of_part<T>(depth) * kPanel;
+}
+
+// Vector v of a row of a panel; of pairs, in feature by in feature.
+template <class T>
+HWY_INLINE VecF load_of_row(const T* row, int v) {
+  return load_wide(DF(), row + v * kLanes);
+}
+HWY_INLINE auto load_pairs(const Bf16Pair* row, int v) {
+  const std::int64_t column = static_cast<std::int64_t>(v) * kLanes;
+  const Bf16Pair* const at = row + column / kPairsInRow * kHalfStepPairs + column % kPairsInRow;
+  return hn::LoadU(hn::RebindToUnsigned<DF>(), reinterpret_cast<const std::uint32_t*>(at));
+}
+HWY_INLINE VecF load_low(const Bf16Pair* row, int v) {
+  return hn::BitCast(DF(), hn::ShiftLeft<16>(load_pairs(row, v)));
+}
+HWY_INLINE VecF load_high(const Bf16Pair* row, int v) {
+  const auto upper = hn::Set(hn::RebindToUnsigned<DF>(), 0xFFFF0000U);
+  return hn::BitCast(DF(), hn::And(load_pairs(row, v), upper));
+}
+
+// Widens row `index` of a part.
+template <class T>
+HWY_INLINE void widen_row(const T* part, std::int64_t index, float* to) {
+  HWY_UNROLL(8)
+  for (int v = 0; v < kVectors; ++v) {
+    const VecF values = load_of_row(part + index * kPanel, v);
+    hn::StoreU(values, DF(), to + index * kPanel + v * kLanes);
+  }
+}
+HWY_INLINE void widen_row(const Bf16Pair* part, std::int64_t index, float* to) {
+  const std::int64_t step = index / kPairDistance;
+  const std::int64_t pair = index % kPairDistance;
+  const Bf16Pair* const row = part + step * 2 * kHalfStepPairs + pair * kPairsInRow;
+  float* const low = to + (step * kStepDepth + pair) * kPanel;
+  float* const high = low + kPairDistance * kPanel;
+  HWY_UNROLL(8)
+  for (int v = 0; v < kVectors; ++v) {
+    hn::StoreU(load_low(row, v), DF(), low + v * kLanes);
+    hn::StoreU(load_high(row, v), DF(), high + v * kLanes);
+  }
+}
 
 struct TileOperands {
   const float* a = nullptr;
@@ -113,12 +188,10 @@ HWY_INLINE void load_start(const TileOperands& t, Accumulators<rows>& acc) {
 }
 
 // Adds the product of one column of A and one row of B.
-template <int rows, class Layout, class T>
-HWY_INLINE void add_outer_product(const float* a, const T* b, Accumulators<rows>& acc) {
+template <int rows, class Layout>
+HWY_INLINE void add_outer_product(const float* a, const VecF (&row_of_b)[kVectors],
+                                  Accumulators<rows>& acc) {
   const DF d;
-  VecF row_of_b[kVectors];
-  HWY_UNROLL(8)
-  for (int v = 0; v < kVectors; ++v) row_of_b[v] = load_wide(d, b + v * kLanes);
   HWY_UNROLL(16)
   for (int r = 0; r < rows; ++r) {
     const VecF value = hn::Set(d, Layout::at(a, r));
@@ -186,32 +259,23 @@ class SpreadWidening {
   HWY_INLINE SpreadWidening(const TileWidening& work, std::int64_t steps)
       : from_(static_cast<const Narrow*>(work.from)),
         to_(work.to),
-        left_(work.rows),
-        pace_(work.rows, steps) {}
+        next_(work.begin),
+        end_(work.end),
+        pace_(work.end - work.begin, steps) {}
 
   HWY_INLINE void step() {
-    for (pace_.step(); pace_.due();) widen_row();
+    for (pace_.step(); pace_.due();) widen_row(from_, next_++, to_);
   }
   // What no step was there for.
   HWY_INLINE void finish() {
-    while (left_ > 0) widen_row();
+    while (next_ < end_) widen_row(from_, next_++, to_);
   }
 
  private:
-  HWY_INLINE void widen_row() {
-    const DF d;
-    HWY_UNROLL(8)
-    for (int v = 0; v < kVectors; ++v) {
-      hn::StoreU(load_wide(d, from_ + v * kLanes), d, to_ + v * kLanes);
-    }
-    from_ += kPanel;
-    to_ += kPanel;
-    --left_;
-  }
-
   const Narrow* from_;
   float* to_;
-  std::int64_t left_;
+  std::int64_t next_;
+  std::int64_t end_;
   EvenPace pace_;
 };
 
@@ -226,14 +290,17 @@ class SpreadWidening<float> {
 
 // To L2, not L1: an L1 has 12 to 16 lines under way at once, which at 110 ns each is 9 GB/s.
 template <class T>
-HWY_INLINE void prefetch_stream(const T* b) {
+HWY_INLINE void prefetch_stream(const T* row) {
   constexpr std::int64_t kAhead = 4096;  // Bytes; some 100 ns at the bandwidth of one core.
-  constexpr std::int64_t kCacheLine = 64;
-  const auto* const ahead = reinterpret_cast<const std::byte*>(b) + kAhead;
+  const auto* const ahead = reinterpret_cast<const std::byte*>(row) + kAhead;
+  constexpr std::int64_t kLines = kPanel * static_cast<std::int64_t>(sizeof(T)) / kCacheLine;
+  // Both halves of a row of pairs are a line.
+  constexpr std::int64_t kApart = std::is_same_v<T, Bf16Pair>
+                                      ? kHalfStepPairs * static_cast<std::int64_t>(sizeof(Bf16Pair))
+                                      : kCacheLine;
   HWY_UNROLL(2)
-  for (std::int64_t at = 0; at < kPanel * static_cast<std::int64_t>(sizeof(T)); at += kCacheLine) {
-    __builtin_prefetch(ahead + at, 0, 2);
-  }
+  for (std::int64_t line = 0; line < kLines; ++line)
+    __builtin_prefetch(ahead + line * kApart, 0, 2);
 }
 
 // Where the next step of depth finds its operands.
@@ -242,12 +309,18 @@ struct TilePosition {
   const float* a = nullptr;
   const T* b = nullptr;
   std::int64_t a_step = 0;
-
-  HWY_INLINE void advance() {
-    a += a_step;
-    b += kPanel;
-  }
 };
+
+template <int rows, bool streams, class Layout, class T>
+HWY_INLINE void add_row(TilePosition<Layout, T>& at, Accumulators<rows>& acc) {
+  if constexpr (streams) prefetch_stream(at.b);
+  VecF row[kVectors];
+  HWY_UNROLL(8)
+  for (int v = 0; v < kVectors; ++v) row[v] = load_of_row(at.b, v);
+  add_outer_product<rows, Layout>(at.a, row, acc);
+  at.a += at.a_step;
+  at.b += kPanel;
+}
 
 // `depth` steps, those of each set in turn.
 template <int rows, bool streams, class Layout, class T, int sets>
@@ -256,12 +329,49 @@ HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, T>& at,
   std::int64_t k = 0;
   for (; k + sets <= depth; k += sets) {
     HWY_UNROLL(8)
-    for (int set = 0; set < sets; ++set, at.advance()) {
-      if constexpr (streams) prefetch_stream(at.b);
-      add_outer_product<rows, Layout>(at.a, at.b, acc[set]);
-    }
+    for (int set = 0; set < sets; ++set) add_row<rows, streams>(at, acc[set]);
   }
-  for (; k < depth; ++k, at.advance()) add_outer_product<rows, Layout>(at.a, at.b, acc[0]);
+  for (; k < depth; ++k) add_row<rows, streams>(at, acc[0]);
+}
+
+template <int rows, class Layout>
+HWY_INLINE void add_low(const TilePosition<Layout, Bf16Pair>& at, std::int64_t pair,
+                        Accumulators<rows>& acc) {
+  VecF row[kVectors];
+  HWY_UNROLL(8)
+  for (int v = 0; v < kVectors; ++v) row[v] = load_low(at.b + pair * kPairsInRow, v);
+  add_outer_product<rows, Layout>(at.a + pair * at.a_step, row, acc);
+}
+template <int rows, class Layout>
+HWY_INLINE void add_high(const TilePosition<Layout, Bf16Pair>& at, std::int64_t pair,
+                         Accumulators<rows>& acc) {
+  VecF row[kVectors];
+  HWY_UNROLL(8)
+  for (int v = 0; v < kVectors; ++v) row[v] = load_high(at.b + pair * kPairsInRow, v);
+  add_outer_product<rows, Layout>(at.a + (pair + kPairDistance) * at.a_step, row, acc);
+}
+
+// The same by pairs. `depth` begins with a step.
+template <int rows, bool streams, class Layout, int sets>
+HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, Bf16Pair>& at,
+                             Accumulators<rows> (&acc)[sets]) {
+  constexpr int kAtOnce = sets > 2 ? sets / 2 : 1;
+  for (; depth >= kStepDepth; depth -= kStepDepth) {
+    for (std::int64_t first = 0; first < kPairDistance; first += kAtOnce) {
+      HWY_UNROLL(4)
+      for (int i = 0; i < kAtOnce; ++i) {
+        if constexpr (streams) prefetch_stream(at.b + (first + i) * kPairsInRow);
+        add_low<rows>(at, first + i, acc[2 * i % sets]);
+        add_high<rows>(at, first + i, acc[(2 * i + 1) % sets]);
+      }
+    }
+    at.a += kStepDepth * at.a_step;
+    at.b += 2 * kHalfStepPairs;
+  }
+  for (std::int64_t pair = 0; pair < std::min(depth, kPairDistance); ++pair) {
+    add_low<rows>(at, pair, acc[0]);
+    if (pair + kPairDistance < depth) add_high<rows>(at, pair, acc[0]);
+  }
 }
 
 template <int rows, class Narrow, class Layout, class T, int sets>
@@ -321,8 +431,16 @@ template <int rows, class Layout, class T, class Beside>
 HWY_NOINLINE void tile_product(const TileOperands& t) {
   TileOperands panel = t;
   for (std::int64_t index = 0; index < t.panels; ++index) {
+    if constexpr (std::is_same_v<Beside, Streams> && rows > 1) {
+      // The next sums: rows of C may lie so far apart that they push each other out of the caches.
+      for (int r = 0; r < rows && index + 1 < t.panels; ++r) {
+        const float* const row = panel.c + r * t.c_stride + kPanel;
+        __builtin_prefetch(row, 1);
+        __builtin_prefetch(row + kPanel - 1, 1);
+      }
+    }
     multiply_by_panel<rows, Layout, T, Beside>(panel);
-    panel.b = static_cast<const T*>(panel.b) + t.depth * kPanel;
+    panel.b = static_cast<const T*>(panel.b) + elements_of_part<T>(t.depth);
     panel.c += kPanel;
     if (panel.start != nullptr) panel.start += kPanel;
   }
@@ -334,11 +452,11 @@ constexpr std::array<TileProduct, sizeof...(index)> make_tile_products(
   return {&tile_product<index + 1, Layout, T, Beside>...};
 }
 
-// The product for a tile of `rows` rows, 1..kTileRows.
-template <class Layout, class T, class Beside = Nothing>
+// The product for a tile of `rows` rows, 1..most.
+template <class Layout, class T, class Beside = Nothing, int most = kTileRows>
 HWY_INLINE TileProduct tile_product_for(std::int64_t rows) {
   static constexpr auto kProducts =
-      make_tile_products<Layout, T, Beside>(std::make_integer_sequence<int, kTileRows>());
+      make_tile_products<Layout, T, Beside>(std::make_integer_sequence<int, most>());
   return kProducts[static_cast<std::size_t>(rows - 1)];
 }
 

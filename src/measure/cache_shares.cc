@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <deque>
 
 #include "base/dtype.h"
 #include "kernel/kernel.h"
@@ -48,20 +49,25 @@ std::vector<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level, st
                                   .out_features = out,
                                   .in_features = kIn,
                                   .row_stride = kIn};
-    kernel::Arena arena;
-    std::vector<kernel::PackedWeights> matrices;
-    matrices.reserve(static_cast<std::size_t>(counts.back()));
-    for (std::int64_t i = 0; i < counts.back(); ++i) matrices.emplace_back(team, view, &arena);
+    // A set of each size, for weights are multiplied by how far the whole set is.
+    struct Set {
+      kernel::Arena arena;
+      std::vector<kernel::PackedWeights> matrices;
+    };
+    std::deque<Set> sets;
+    for (const std::int64_t count : counts) {
+      Set& set = sets.emplace_back();
+      for (std::int64_t i = 0; i < count; ++i) set.matrices.emplace_back(team, view, &set.arena);
+    }
     std::vector<float> x(kIn, 1.0F);
     std::vector<float> y(static_cast<std::size_t>(out));
     std::vector<Work> works;
     works.reserve(counts.size());
-    for (const std::int64_t count : counts) {
-      works.emplace_back([&, count] {
-        for (std::int64_t i = 0; i < count; ++i) {
+    for (const Set& set : sets) {
+      works.emplace_back([&] {
+        for (const kernel::PackedWeights& matrix : set.matrices) {
           kernel::linear(team, {.data = x.data(), .rows = 1, .cols = kIn, .row_stride = kIn},
-                         matrices[static_cast<std::size_t>(i)], {},
-                         {.data = y.data(), .rows = 1, .cols = out, .row_stride = out});
+                         matrix, {}, {.data = y.data(), .rows = 1, .cols = out, .row_stride = out});
         }
       });
     }

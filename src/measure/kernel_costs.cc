@@ -119,13 +119,16 @@ LinearCurve measure_linear(DeviceTeams& teams, DType dtype, const Level& level) 
   const Matrices matrices = matrices_of(dtype, level);
   const std::vector<double> times = teams.measure([&](Team& team, Stopwatch& watch) {
     const kernel::Block raw = random_values(dtype, matrices.in * matrices.out);
+    kernel::Arena arena;  // As the weights of a device, which are multiplied by how far they are.
     std::vector<kernel::PackedWeights> weights;
     for (std::int64_t i = 0; i < matrices.count; ++i) {
-      weights.emplace_back(team, kernel::WeightView{.data = raw.data(),
-                                                    .dtype = dtype,
-                                                    .out_features = matrices.out,
-                                                    .in_features = matrices.in,
-                                                    .row_stride = matrices.in});
+      weights.emplace_back(team,
+                           kernel::WeightView{.data = raw.data(),
+                                              .dtype = dtype,
+                                              .out_features = matrices.out,
+                                              .in_features = matrices.in,
+                                              .row_stride = matrices.in},
+                           &arena);
     }
     const Floats x(kLinearRows.back() * matrices.in);
     const Floats y(kLinearRows.back() * matrices.out);

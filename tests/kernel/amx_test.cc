@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "kernel/kernel.h"
+#include "kernel/scratch.h"
 #include "tests/kernel/fixtures.h"
 
 namespace weir::kernel {
@@ -47,9 +48,11 @@ struct Layer {
             .in_features = x.cols,
             .row_stride = x.cols};
   }
+  // The weights are near (PackedWeights::Impl::near).
   [[nodiscard]] OwnedMatrix multiply(bool in_tiles) {
     enable_amx(in_tiles);
-    const PackedWeights packed(team, view());
+    Arena arena;
+    const PackedWeights packed(team, view(), &arena);
     OwnedMatrix out(x.rows, out_features, 0);
     linear(team, x.const_view(), packed, {}, out.view());
     return out;
@@ -79,6 +82,14 @@ TEST_F(Amx, IsAsExactAsMultiplyAddsInF32) {
     EXPECT_LT(root_mean_square_error(layer.multiply(true), expected),
               root_mean_square_error(layer.multiply(false), expected));
   }
+  for (const std::int64_t rows : {1, 2, 5, 6, 14}) {
+    SCOPED_TRACE(rows);
+    Random random(6);
+    Layer layer(random, DType::bf16, rows, 1100, 96);
+    const OwnedMatrix expected = layer.reference();
+    EXPECT_LT(root_mean_square_error(layer.multiply(true), expected),
+              root_mean_square_error(layer.multiply(false), expected));
+  }
 }
 
 TEST_F(Amx, DiffersFromMultiplyAddsInRounding) {
@@ -86,6 +97,8 @@ TEST_F(Amx, DiffersFromMultiplyAddsInRounding) {
   Random random(2);
   Layer layer(random, DType::f16, 64, 1100, 96);
   EXPECT_NE(layer.multiply(true).values, layer.multiply(false).values);
+  Layer few(random, DType::bf16, 1, 1100, 96);
+  EXPECT_NE(few.multiply(true).values, few.multiply(false).values);
 }
 
 // The same bits, NaN included.
@@ -102,6 +115,9 @@ TEST_F(Amx, LeavesInputThatCannotBeCutToMultiplyAdds) {
     Layer layer(random, DType::f32, 40, 600, 70);
     layer.x.at(39, 599) = value;
     expect_same_bits(layer.multiply(true).values, layer.multiply(false).values);
+    Layer few(random, DType::bf16, 2, 600, 70);
+    few.x.at(1, 599) = value;
+    expect_same_bits(few.multiply(true).values, few.multiply(false).values);
   }
 }
 

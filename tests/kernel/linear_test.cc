@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "kernel/kernel.h"
+#include "kernel/scratch.h"
 #include "tests/kernel/fixtures.h"
 #include "tests/kernel/tolerance.h"
 
@@ -33,13 +34,19 @@ void expect_linear_matches_the_reference(Random& random, LinearCase shape) {
   for (float& value : bias) value = random_value(random);
   OwnedMatrix expected(shape.rows, shape.out, random.integer(0, 5));
   OwnedMatrix actual = expected;
+  OwnedMatrix actual_near = expected;
 
   Team team(shape.workers);
+  reference::linear(x.const_view(), view, bias, expected.view());
   const PackedWeights packed(team, view);
   linear(team, x.const_view(), packed, bias, actual.view());
-  reference::linear(x.const_view(), view, bias, expected.view());
-
   expect_near(actual, expected, sum_tolerance(shape.in + 1, 1));
+
+  // Weights of an arena that fits L2 are known to be near, and may be multiplied otherwise.
+  Arena arena;
+  const PackedWeights near(team, view, &arena);
+  linear(team, x.const_view(), near, bias, actual_near.view());
+  expect_near(actual_near, expected, sum_tolerance(shape.in + 1, 1));
 }
 
 TEST(Linear, MatchesTheReferenceOnRandomShapes) {
@@ -103,15 +110,20 @@ TEST(Linear, GivesTheSameBitsOnEveryCall) {
 
 TEST(Linear, KeepsTwoByteWeightsInTwoBytes) {
   Team team(1);
-  const Stored stored(DType::bf16, 64 * 100);
-  const PackedWeights packed(team, {.data = stored.data(),
-                                    .dtype = DType::bf16,
-                                    .out_features = 64,
-                                    .in_features = 100,
-                                    .row_stride = 100});
+  const auto packed_as = [&team](DType dtype) {
+    const Stored stored(dtype, 64 * 100);
+    return PackedWeights(team, {.data = stored.data(),
+                                .dtype = dtype,
+                                .out_features = 64,
+                                .in_features = 100,
+                                .row_stride = 100});
+  };
+  const PackedWeights packed = packed_as(DType::f16);
   EXPECT_EQ(packed.bytes(), 64 * 100 * 2);
   EXPECT_EQ(packed.out_features(), 64);
   EXPECT_EQ(packed.in_features(), 100);
+  // Pairs fill steps of 32 in features.
+  EXPECT_EQ(packed_as(DType::bf16).bytes(), 64 * 128 * 2);
 }
 
 TEST(Linear, PropagatesInfinityAndNanOfItsInput) {

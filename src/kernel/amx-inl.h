@@ -185,6 +185,33 @@ HWY_INLINE void cut_panel(const T* panel, std::int64_t depth, std::uint32_t* b) 
   for (std::int64_t pair = 0; pair < pairs; ++pair) cut_panel_pair(panel, depth, pair, b);
 }
 
+// to[c, r] = from[r, c] for a tile of words, its first `columns` columns, by fours. Rows of `to`
+// are `stride` words apart.
+HWY_INLINE void transpose_tile(const std::uint32_t* from, std::uint32_t* to,
+                               std::int64_t stride = kTileSize, std::int64_t columns = kTileSize) {
+  for (std::int64_t group = 0; group < columns; group += 4) {
+    // Vector q: words group..group+3 of rows q, 4 + q, 8 + q, 12 + q.
+    __m512 rows[4];
+    HWY_UNROLL(4)
+    for (std::int64_t q = 0; q < 4; ++q) {
+      const auto* const at = reinterpret_cast<const float*>(from) + q * kTileSize + group;
+      __m512 row = _mm512_castps128_ps512(_mm_load_ps(at));
+      row = _mm512_insertf32x4(row, _mm_load_ps(at + 4 * kTileSize), 1);
+      row = _mm512_insertf32x4(row, _mm_load_ps(at + 8 * kTileSize), 2);
+      rows[q] = _mm512_insertf32x4(row, _mm_load_ps(at + 12 * kTileSize), 3);
+    }
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3]));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3]));
+    std::uint32_t* const out = to + group * stride;
+    _mm512_store_pd(out, _mm512_unpacklo_pd(low01, low23));
+    _mm512_store_pd(out + stride, _mm512_unpackhi_pd(low01, low23));
+    _mm512_store_pd(out + 2 * stride, _mm512_unpacklo_pd(high01, high23));
+    _mm512_store_pd(out + 3 * stride, _mm512_unpackhi_pd(high01, high23));
+  }
+}
+
 // --- The product ---
 
 // Which pieces meet, in an order in which few tiles have to be loaded anew.

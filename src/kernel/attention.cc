@@ -14,6 +14,7 @@
 
 #include "kernel/attention_block-inl.h"
 #include "kernel/attention_stream-inl.h"
+#include "kernel/attention_stream_tiles-inl.h"
 #include "kernel/attention_tiles-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -21,13 +22,17 @@ namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
 void attend(std::span<const AttentionTask> job) {
-  if (job.front().rows() <= kMostStreamedRows) {
+  const bool few = job.front().rows() <= kMostStreamedRows;
+#if HWY_TARGET == HWY_AVX3
+  if (amx_enabled()) {
+    if (few && fits_tiles(job.front()) && attend_in_runs_of_tiles(job)) return;
+    if (!few && attend_in_tiles(job.front())) return;
+  }
+#endif
+  if (few) {
     attend_in_runs(job);
     return;
   }
-#if HWY_TARGET == HWY_AVX3
-  if (amx_enabled() && attend_in_tiles(job.front())) return;
-#endif
   attend_in_blocks(job.front());
 }
 

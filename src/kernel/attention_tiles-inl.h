@@ -106,31 +106,6 @@ HWY_NOINLINE void cut_keys(const AttentionTask& task, KeyRange range, const Tile
                          memory.keys);
 }
 
-// to[c, r] = from[r, c] for a tile of words.
-HWY_INLINE void transpose_tile(const std::uint32_t* from, std::uint32_t* to) {
-  for (std::int64_t group = 0; group < kTileSize; group += 4) {
-    // Vector q: words group..group+3 of rows q, 4 + q, 8 + q, 12 + q.
-    __m512 rows[4];
-    HWY_UNROLL(4)
-    for (std::int64_t q = 0; q < 4; ++q) {
-      const auto* const at = reinterpret_cast<const float*>(from) + q * kTileSize + group;
-      __m512 row = _mm512_castps128_ps512(_mm_load_ps(at));
-      row = _mm512_insertf32x4(row, _mm_load_ps(at + 4 * kTileSize), 1);
-      row = _mm512_insertf32x4(row, _mm_load_ps(at + 8 * kTileSize), 2);
-      rows[q] = _mm512_insertf32x4(row, _mm_load_ps(at + 12 * kTileSize), 3);
-    }
-    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
-    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3]));
-    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
-    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3]));
-    auto* const out = reinterpret_cast<double*>(to + group * kTileSize);
-    _mm512_store_pd(out, _mm512_unpacklo_pd(low01, low23));
-    _mm512_store_pd(out + 8, _mm512_unpackhi_pd(low01, low23));
-    _mm512_store_pd(out + 16, _mm512_unpacklo_pd(high01, high23));
-    _mm512_store_pd(out + 24, _mm512_unpackhi_pd(high01, high23));
-  }
-}
-
 // Values of one step of keys, transposed. Keys beyond the last have weight zero and are zero.
 template <class T>
 HWY_INLINE void cut_value_step(const AttentionTask& task, KeyRange range, std::int64_t step,

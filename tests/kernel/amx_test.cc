@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -192,6 +193,91 @@ TEST_F(Amx, LeavesAttentionThatCannotBeCutToMultiplyAdds) {
       Head head(same);
       (head.*operand).at(150, 7) = value;
       expect_same_bits(head.attend(true), head.attend(false));
+    }
+  }
+}
+
+// Eight heads of one query that share keys and values of bf16, as when decoding.
+struct Group {
+  static constexpr std::int64_t kHeads = 8;
+  static constexpr std::int64_t kKeys = 150;
+  static constexpr std::int64_t kDim = 64;
+  OwnedMatrix q{kHeads, kDim, 0};
+  Stored k{DType::bf16, kKeys* kDim};
+  Stored v{DType::bf16, kKeys* kDim};
+
+  explicit Group(Random& random) {
+    q.randomise(random);
+    k.randomise(random);
+    v.randomise(random);
+  }
+  [[nodiscard]] AttentionTile tile(std::span<const void* const> keys,
+                                   std::span<const void* const> values, OwnedMatrix& out) const {
+    static constexpr std::int64_t kKvHeadOf[kHeads] = {};
+    const auto blocks_of = [](std::span<const void* const> blocks) {
+      KvBlocks view;
+      view.blocks = blocks;
+      view.dtype = DType::bf16;
+      view.block_size = kKeys;
+      view.position_stride = kDim;
+      return view;
+    };
+    return {.q = q.values.data(),
+            .q_row_stride = kHeads * kDim,
+            .q_head_stride = kDim,
+            .num_queries = 1,
+            .num_heads = kHeads,
+            .key_dim = kDim,
+            .value_dim = kDim,
+            .kv_head_of = kKvHeadOf,
+            .keys = blocks_of(keys),
+            .values = blocks_of(values),
+            .first_query = kKeys,
+            .key_end = kKeys,
+            .scale = 0.125F,
+            .out = out.values.data(),
+            .out_row_stride = kHeads * kDim,
+            .out_head_stride = kDim};
+  }
+  template <class Attend>
+  [[nodiscard]] OwnedMatrix attended_by(const Attend& attend) const {
+    OwnedMatrix out(kHeads, kDim, 0);
+    const void* const keys[] = {k.data()};
+    const void* const values[] = {v.data()};
+    const AttentionTile whole = tile(keys, values, out);
+    attend(std::span(&whole, 1));
+    return out;
+  }
+  [[nodiscard]] OwnedMatrix attend(bool in_tiles) const {
+    enable_amx(in_tiles);
+    return attended_by([](std::span<const AttentionTile> tiles) {
+      Team team(1);
+      attention(team, tiles);
+    });
+  }
+};
+
+TEST_F(Amx, DecodesAsExactlyAsMultiplyAdds) {
+  Random random(7);
+  const Group group(random);
+  const OwnedMatrix expected =
+      group.attended_by([](std::span<const AttentionTile> tiles) { reference::attention(tiles); });
+  const double in_tiles = root_mean_square_error(group.attend(true), expected);
+  const double on_vectors = root_mean_square_error(group.attend(false), expected);
+  EXPECT_NE(in_tiles, on_vectors);
+  EXPECT_LT(in_tiles, 1.5 * on_vectors);
+}
+
+TEST_F(Amx, LeavesDecodingThatCannotBeCutToMultiplyAdds) {
+  for (const float value : {kInfinity, std::numeric_limits<float>::quiet_NaN(), -0x1p60F}) {
+    SCOPED_TRACE(value);
+    for (int operand = 0; operand < 3; ++operand) {
+      Random random(8);
+      Group group(random);
+      if (operand == 0) group.q.at(7, 3) = value;
+      if (operand == 1) group.k.set(149 * Group::kDim + 63, value);
+      if (operand == 2) group.v.set(149 * Group::kDim + 63, value);
+      expect_same_bits(group.attend(true).values, group.attend(false).values);
     }
   }
 }

@@ -235,6 +235,30 @@ TEST(Attention, MatchesTheReferenceWhenADecodeOfManyHeadsIsCut) {
   });
 }
 
+TEST(Attention, MatchesTheReferenceForFewQueriesOfManyHeadsThatShareKeys) {
+  on_every_target([] {
+    Team team(2);
+    for (std::uint64_t seed = 0; seed < 60; ++seed) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed);
+      Random random(seed);
+      const std::int64_t queries = random.integer(1, 3);
+      const std::int64_t keys = random.integer(1, 300);
+      OwnedTile owned(random, {.queries = queries,
+                               .keys = keys,
+                               .kv_heads = random.integer(1, 3),
+                               .heads_per_kv_head = random.integer(5, 16) / queries,
+                               .key_dim = random.integer(1, 4) * 32,
+                               .value_dim = random.integer(1, 4) * 32,
+                               .dtype = random.integer(0, 2) > 0 ? DType::bf16 : DType::f16});
+      owned.tile.first_query = std::max<std::int64_t>(0, keys - random.integer(0, 40));
+      if (random.integer(0, 2) == 0) owned.tile.window = random.integer(1, 90);
+      if (random.integer(0, 2) == 0) owned.tile.key_begin = random.integer(0, keys);
+      owned.shift(random.integer(0, 1) * 100000);
+      expect_attention_matches_the_reference(team, owned);
+    }
+  });
+}
+
 TEST(Attention, SharesTheTeamBetweenTilesOfABatch) {
   Team team(2);
   Random random(8);

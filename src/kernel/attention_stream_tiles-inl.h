@@ -2,10 +2,12 @@
 // bf16 that several heads share, where multiply-adds would take longer than reading:
 //   scores [keys, rows] = K [keys, key_dim] q^T [key_dim, rows]
 //   out [rows, value_dim] += p [rows, keys] V [keys, value_dim]
-// Keys are tiles as they lie in memory, and only their magnitudes are looked at; values are
-// interleaved by pairs of keys; queries and softmax weights are cut into pieces (amx-inl.h). Vector
-// units make the values of a run ready while tiles hold its scores, and weigh these while tiles add
-// up the values of the run before.
+// Keys are tiles as they lie in memory, values are interleaved by pairs of keys, queries and
+// softmax weights are cut into pieces (amx-inl.h). Vector units make the values of a run ready
+// while tiles hold its scores, and weigh these while tiles add up the values of the run before.
+//
+// Keys and values are multiplied whole, however large: what is not finite among them makes scores
+// or outputs so that are not finite either, and the job is left to multiply-adds.
 
 #if defined(WEIR_KERNEL_ATTENTION_STREAM_TILES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEIR_KERNEL_ATTENTION_STREAM_TILES_INL_H_
@@ -16,7 +18,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,7 +38,7 @@ inline constexpr std::int64_t kRunSteps = kRunKeys / kStepDepth;
 static_assert(kMostStreamedRows <= kTileSize && kRunTiles == 4);
 
 // Rows from which on tiles are faster than vectors, which up to there are bound by reading.
-inline constexpr std::int64_t kFewestTileRows = 6;
+inline constexpr std::int64_t kFewestTileRows = 5;
 
 HWY_INLINE bool fits_tiles(const AttentionTask& task) {
   const AttentionTile& tile = *task.tile;
@@ -45,24 +46,6 @@ HWY_INLINE bool fits_tiles(const AttentionTask& task) {
          tile.values.dtype == DType::bf16 && tile.key_dim % kStepDepth == 0 &&
          tile.value_dim % kStepDepth == 0;
 }
-
-// The largest magnitude of values of bf16.
-class Bf16Magnitude {
- public:
-  using D = hn::ScalableTag<std::uint16_t>;
-  HWY_INLINE Bf16Magnitude() : largest_(hn::Zero(D())) {}
-  HWY_INLINE void note(hn::Vec<D> values) {
-    largest_ = hn::Max(largest_, hn::And(values, hn::Set(D(), 0x7FFF)));
-  }
-  // Whether all of them may be multiplied by pieces.
-  [[nodiscard]] HWY_INLINE bool moderate() const {
-    return hn::GetLane(hn::MaxOfLanes(D(), largest_)) < std::bit_cast<std::uint32_t>(kImmoderate) >>
-           16U;
-  }
-
- private:
-  hn::Vec<D> largest_;
-};
 
 // The rows of one task.
 struct TileRows {
@@ -196,47 +179,29 @@ struct RunPair {
   RunRows next_values;
 };
 
-// What vector units do while tiles hold the scores of a run: look at its keys, interleave its
-// values, and ask for the keys of the next run and for the first half of each step of its values.
+// What vector units do while tiles hold the scores of a run: interleave its values, and ask for the
+// keys of the next run and for the first half of each step of its values.
 class ReadiesValues {
  public:
   HWY_INLINE ReadiesValues(const RunPair& runs, std::int64_t count, const TileStreamMemory& memory,
-                           std::uint32_t* to, std::int64_t turns, const Bf16Magnitude& magnitude)
+                           std::uint32_t* to, std::int64_t turns)
       : runs_(runs),
         count_(count),
         key_dim_(memory.key_dim),
         value_dim_(memory.value_dim),
         to_(to),
         pairs_(ceil_div(count, kStepDepth) * kTileSize),
-        keys_pace_(std::max<std::int64_t>(0, count - kTileSize), turns),
-        pairs_pace_(pairs_, turns),
-        magnitude_(magnitude) {}
+        pairs_pace_(pairs_, turns) {}
 
-  // The first tile of keys, so that all come to L1 before tiles read them.
-  HWY_INLINE void start() {
-    while (key_ < std::min(count_, kTileSize)) note_key();
-  }
   HWY_INLINE void step() {
-    for (keys_pace_.step(); keys_pace_.due();) note_key();
     for (pairs_pace_.step(); pairs_pace_.due();) put_pair();
   }
   // What is left, for while the last sums are on their way.
   HWY_INLINE void finish() {
-    while (key_ < count_) note_key();
     while (pair_ < pairs_) put_pair();
   }
-  [[nodiscard]] HWY_INLINE const Bf16Magnitude& magnitude() const { return magnitude_; }
 
  private:
-  HWY_INLINE void note_key() {
-    const std::uint16_t* const row = runs_.keys.row(key_);
-    for (std::int64_t dim = 0; dim < key_dim_; dim += kStepDepth) {
-      runs_.next_keys.ask_for(key_, dim);
-      magnitude_.note(hn::LoadU(Bf16Magnitude::D(), row + dim));
-    }
-    ++key_;
-  }
-
   HWY_INLINE void put_pair() {
     HWY_ALIGN constexpr std::uint16_t kZeros[kStepDepth] = {};
     const std::int64_t step = pair_ / kTileSize;
@@ -253,16 +218,18 @@ class ReadiesValues {
       runs_.next_values.ask_for(key, dim);
       put_vectors(has_low ? low + dim : low, has_high ? high + dim : high, to);
     }
+    for (std::int64_t dim = 0; dim < key_dim_; dim += kStepDepth) {
+      runs_.next_keys.ask_for(key, dim);
+      runs_.next_keys.ask_for(key + kTileSize, dim);
+    }
   }
 
   HWY_INLINE void put_vectors(const std::uint16_t* low_at, const std::uint16_t* high_at,
                               std::uint32_t* to) {
-    const Bf16Magnitude::D d;
-    const hn::Repartition<std::uint32_t, Bf16Magnitude::D> words;
+    const hn::ScalableTag<std::uint16_t> d;
+    const hn::RepartitionToWide<decltype(d)> words;
     const auto low = hn::LoadU(d, low_at);
     const auto high = hn::LoadU(d, high_at);
-    magnitude_.note(low);
-    magnitude_.note(high);
     hn::Store(hn::BitCast(words, hn::InterleaveLower(d, low, high)), words, to);
     hn::Store(hn::BitCast(words, hn::InterleaveUpper(d, low, high)), words, to + kTileWords);
   }
@@ -272,33 +239,32 @@ class ReadiesValues {
   std::int64_t key_dim_;
   std::int64_t value_dim_;
   std::uint32_t* to_;
-  std::int64_t key_ = 0;
   std::int64_t pair_ = 0;
   std::int64_t pairs_;
-  EvenPace keys_pace_;
   EvenPace pairs_pace_;
-  Bf16Magnitude magnitude_;
 };
 
 // to[r, j] = key j . query r for a tile of keys, kRunKeys apart, from the products with each piece.
-HWY_INLINE void put_scores(const float* products, float* to, std::int64_t rows) {
+HWY_INLINE void put_scores(const float* products, float* to, std::int64_t rows,
+                           Magnitude& magnitude) {
   const DF d;
   HWY_ALIGN float sums[kTileWords];
   for (std::int64_t at = 0; at < kTileWords; at += kLanes) {
     const VecF small = hn::Add(hn::Load(d, products + kTileWords + at),
                                hn::Load(d, products + 2 * kTileWords + at));
-    hn::Store(hn::Add(hn::Load(d, products + at), small), d, sums + at);
+    const VecF sum = hn::Add(hn::Load(d, products + at), small);
+    magnitude.note(sum);
+    hn::Store(sum, d, sums + at);
   }
   transpose_tile(reinterpret_cast<const std::uint32_t*>(sums), reinterpret_cast<std::uint32_t*>(to),
                  kRunKeys, rows);
 }
 
-// scores[r, j] = key j . query r, for `tiles` tiles of keys, `stride` bytes apart. A tile of keys
-// at a time, so that its rows are in L1 from being looked at.
+// scores[r, j] = key j . query r, for `tiles` tiles of keys.
 HWY_INLINE void score_tiles(const RunRows& keys, std::int64_t tiles, const TileRows& rows,
-                            const TileStreamMemory& memory, ReadiesValues& beside) {
+                            const TileStreamMemory& memory, ReadiesValues& beside,
+                            Magnitude& magnitude) {
   constexpr std::int64_t kProducts = kPieces<float> * kTileWords;
-  beside.start();
   for (std::int64_t tile = 0; tile < tiles; ++tile) {
     float* const products = memory.products + tile % 2 * kProducts;
     const std::uint32_t* q = rows.queries;
@@ -323,12 +289,12 @@ HWY_INLINE void score_tiles(const RunRows& keys, std::int64_t tiles, const TileR
     store_tile<2>(products + 2 * kTileWords, kTileStride);
     if (tile > 0) {
       put_scores(memory.products + (tile - 1) % 2 * kProducts,
-                 memory.scores + (tile - 1) * kTileSize, rows.count);
+                 memory.scores + (tile - 1) * kTileSize, rows.count, magnitude);
     }
   }
   beside.finish();
   put_scores(memory.products + (tiles - 1) % 2 * kProducts, memory.scores + (tiles - 1) * kTileSize,
-             rows.count);
+             rows.count, magnitude);
 }
 
 // Asks for the second half of each step of a run's values.
@@ -408,7 +374,8 @@ HWY_INLINE void scale_row(std::int64_t value_dim, float factor, float* out) {
     hn::Store(hn::Mul(hn::Load(d, out + dim), hn::Set(d, factor)), d, out + dim);
 }
 
-HWY_INLINE void finish_tile_rows(const AttentionTask& task, const TileRows& rows) {
+HWY_INLINE void finish_tile_rows(const AttentionTask& task, const TileRows& rows,
+                                 Magnitude& magnitude) {
   const DF d;
   const std::int64_t value_dim = task.tile->value_dim;
   for (std::int64_t row = 0; row < rows.count; ++row) {
@@ -416,6 +383,8 @@ HWY_INLINE void finish_tile_rows(const AttentionTask& task, const TileRows& rows
     const float inverse = inverse_or_zero(sum);
     float* const out = task.out(task.row_begin + row);
     const float* const from = rows.out + row * value_dim;
+    for (std::int64_t dim = 0; dim < value_dim; dim += kLanes)
+      magnitude.note(hn::Load(d, from + dim));
     for (std::int64_t dim = 0; dim < value_dim; ++dim)
       out[dim] = from[dim / kStepDepth * kStepDepth + column_of(dim % kStepDepth)] * inverse;
     float* const lse = task.lse(task.row_begin + row);
@@ -429,7 +398,7 @@ class TileStream {
   explicit TileStream(std::span<const AttentionTask> tasks)
       : tasks_(tasks), tile_(*tasks.front().tile), memory_(tasks) {}
 
-  // False, and nothing is written, where values are too large to be cut.
+  // False where something is not finite, or too large to be cut: then the output is not complete.
   HWY_INLINE bool attend() {
     const TileRegisters registers;
     if (!start()) return false;
@@ -447,23 +416,21 @@ class TileStream {
     }
     AsksForValues beside({}, memory_.value_dim);
     add_dimensions(before, 0, memory_.value_dim, beside);
-    if (!magnitude_.moderate()) return false;
     for (std::size_t index = 0; index < tasks_.size(); ++index)
-      finish_tile_rows(tasks_[index], memory_.rows_of(tasks_[index], index));
-    return true;
+      finish_tile_rows(tasks_[index], memory_.rows_of(tasks_[index], index), magnitude_);
+    return magnitude_.moderate();
   }
 
  private:
   HWY_INLINE bool start() {
-    Magnitude of_queries;
     for (std::size_t index = 0; index < tasks_.size(); ++index) {
       const TileRows rows = memory_.rows_of(tasks_[index], index);
-      cut_queries(tasks_[index], rows, of_queries);
+      cut_queries(tasks_[index], rows, magnitude_);
       std::fill_n(rows.out, kTileSize * memory_.value_dim, 0.0F);
       std::fill_n(rows.sums, kTileSize * kLanes, 0.0F);
       std::fill_n(rows.largest, kTileSize, kNoScore);
     }
-    return of_queries.moderate();
+    return magnitude_.moderate();
   }
 
   // Leaves scores[row, key], and the values of the run ready.
@@ -475,19 +442,22 @@ class TileStream {
                           .next_values = rows_of(tile_.values, next)};
     RunRows keys = runs.keys;
     if (run.count % kTileSize != 0) {
-      // Tiles must not reach past the last key. What they have there no row sees.
+      // Tiles must not reach past the last key. Keys after it are zeros, which no row sees.
       const std::int64_t row_bytes = memory_.key_dim * static_cast<std::int64_t>(sizeof(Bf16));
       auto* const copy = reinterpret_cast<std::byte*>(memory_.keys);
       for (std::int64_t key = 0; key < run.count; ++key) {
         std::memcpy(copy + key * row_bytes, keys.row(key), static_cast<std::size_t>(row_bytes));
       }
+      std::memset(copy + run.count * row_bytes, 0,
+                  static_cast<std::size_t>((tiles * kTileSize - run.count) * row_bytes));
       keys = {.at = copy, .stride = row_bytes};
     }
     // Some of it is left for after the last tile.
     const std::int64_t turns = tiles * (memory_.key_dim / kStepDepth + 1);
-    ReadiesValues beside(runs, run.count, memory_, run.values, turns, magnitude_);
-    score_tiles(keys, tiles, run.rows, memory_, beside);
-    magnitude_ = beside.magnitude();
+    ReadiesValues beside(runs, run.count, memory_, run.values, turns);
+    Magnitude magnitude = magnitude_;
+    score_tiles(keys, tiles, run.rows, memory_, beside, magnitude);
+    magnitude_ = magnitude;
   }
 
   // Turns scores into weights, row by row, while tiles add the values of the run before.
@@ -527,7 +497,7 @@ class TileStream {
   std::span<const AttentionTask> tasks_;
   const AttentionTile& tile_;
   TileStreamMemory memory_;
-  Bf16Magnitude magnitude_;
+  Magnitude magnitude_;  // Of queries, scores and outputs.
 };
 
 HWY_INLINE bool attend_in_runs_of_tiles(std::span<const AttentionTask> tasks) {

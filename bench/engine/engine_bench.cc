@@ -106,8 +106,9 @@ Status run(const Arguments& arguments, const std::filesystem::path& program) {
   SectionOptions options;
   options.progress = [](std::string_view next) { fmt::print(stderr, "{}\n", next); };
   options.programs = program.parent_path().string();
-  options.pictures =
-      arguments.out ? std::filesystem::path(*arguments.out).parent_path().string() : ".";
+  const std::filesystem::path beside =
+      std::filesystem::path(arguments.out.value_or("")).parent_path();
+  options.pictures = beside.empty() ? "." : beside.string();
   if (auto read = read_peers(arguments, options); !read) return read;
   const auto sections = chosen(arguments);
   if (!sections) return tl::unexpected(sections.error());

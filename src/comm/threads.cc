@@ -8,8 +8,8 @@
 namespace weir {
 namespace {
 
-// Looks at the doorbell, some nanoseconds each, before a device that waits yields.
-constexpr int kLooksBeforeYield = 2000;
+// Looks at the doorbell and the slots, some nanoseconds each, before a device that waits yields.
+constexpr int kLooksBeforeYield = 1000;
 
 constexpr std::size_t kCacheLine = 64;
 
@@ -104,9 +104,14 @@ class ThreadCommunicator final : public Communicator {
 
   void wait(std::uint32_t seen) override {
     Doorbell& doorbell = fabric_->doorbells[self_];
+    // Slots change before the doorbell rings: who looks at them too need not wait for the cache
+    // line of the doorbell, and then for theirs.
+    const bool had_arrived = arrived();
+    const bool was_over = over();
     Patience patience(kLooksBeforeYield);
     do {
       if (doorbell.rings.load(std::memory_order_acquire) != seen) return;
+      if ((!had_arrived && arrived()) || (!was_over && over())) return;
     } while (patience.pause());
     doorbell.sleeping.store(true);
     doorbell.rings.wait(seen);

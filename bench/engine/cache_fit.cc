@@ -240,14 +240,14 @@ Result<std::string> cache_fit_section(const SectionOptions& options) {
   std::string text;
   for (const DType dtype : {kCommon, DType::f16, DType::f32}) {
     options.progress(fmt::format("cache fit: L2, {}", to_string(dtype)));
-    const auto at_l2 = compare_at(levels[0], dtype, core);
+    auto at_l2 = compare_at(levels[0], dtype, core);
     if (!at_l2) return at_l2;
     text += *at_l2;
   }
   // A device's share is less than the whole where it is not the only one.
   if (cluster->device_types.front().l3 == type.l3) {
     options.progress("cache fit: L3");
-    const auto at_l3 = compare_at(levels[1], kCommon, core);
+    auto at_l3 = compare_at(levels[1], kCommon, core);
     if (!at_l3) return at_l3;
     text += *at_l3;
   } else {

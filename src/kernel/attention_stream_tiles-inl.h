@@ -203,7 +203,7 @@ class ReadiesValues {
 
  private:
   HWY_INLINE void put_pair() {
-    HWY_ALIGN constexpr std::uint16_t kZeros[kStepDepth] = {};
+    HWY_ALIGN static constexpr std::uint16_t kZeros[kStepDepth] = {};
     const std::int64_t step = pair_ / kTileSize;
     const std::int64_t row = pair_ % kTileSize;
     const std::int64_t key = step * kStepDepth + row;

@@ -334,21 +334,16 @@ HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, T>& at,
   for (; k < depth; ++k) add_row<rows, streams>(at, acc[0]);
 }
 
-template <int rows, class Layout>
-HWY_INLINE void add_low(const TilePosition<Layout, Bf16Pair>& at, std::int64_t pair,
-                        Accumulators<rows>& acc) {
+// One in feature of a row of pairs: the low one, or the high one.
+template <bool high, int rows, class Layout>
+HWY_INLINE void add_of_pair(const TilePosition<Layout, Bf16Pair>& at, std::int64_t pair,
+                            Accumulators<rows>& acc) {
+  const Bf16Pair* const pairs = at.b + pair * kPairsInRow;
   VecF row[kVectors];
   HWY_UNROLL(8)
-  for (int v = 0; v < kVectors; ++v) row[v] = load_low(at.b + pair * kPairsInRow, v);
-  add_outer_product<rows, Layout>(at.a + pair * at.a_step, row, acc);
-}
-template <int rows, class Layout>
-HWY_INLINE void add_high(const TilePosition<Layout, Bf16Pair>& at, std::int64_t pair,
-                         Accumulators<rows>& acc) {
-  VecF row[kVectors];
-  HWY_UNROLL(8)
-  for (int v = 0; v < kVectors; ++v) row[v] = load_high(at.b + pair * kPairsInRow, v);
-  add_outer_product<rows, Layout>(at.a + (pair + kPairDistance) * at.a_step, row, acc);
+  for (int v = 0; v < kVectors; ++v) row[v] = high ? load_high(pairs, v) : load_low(pairs, v);
+  const std::int64_t k = high ? pair + kPairDistance : pair;
+  add_outer_product<rows, Layout>(at.a + k * at.a_step, row, acc);
 }
 
 // The same by pairs. `depth` begins with a step.
@@ -361,16 +356,16 @@ HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, Bf16Pair>&
       HWY_UNROLL(4)
       for (int i = 0; i < kAtOnce; ++i) {
         if constexpr (streams) prefetch_stream(at.b + (first + i) * kPairsInRow);
-        add_low<rows>(at, first + i, acc[2 * i % sets]);
-        add_high<rows>(at, first + i, acc[(2 * i + 1) % sets]);
+        add_of_pair<false, rows>(at, first + i, acc[2 * i % sets]);
+        add_of_pair<true, rows>(at, first + i, acc[(2 * i + 1) % sets]);
       }
     }
     at.a += kStepDepth * at.a_step;
     at.b += 2 * kHalfStepPairs;
   }
   for (std::int64_t pair = 0; pair < std::min(depth, kPairDistance); ++pair) {
-    add_low<rows>(at, pair, acc[0]);
-    if (pair + kPairDistance < depth) add_high<rows>(at, pair, acc[0]);
+    add_of_pair<false, rows>(at, pair, acc[0]);
+    if (pair + kPairDistance < depth) add_of_pair<true, rows>(at, pair, acc[0]);
   }
 }
 

@@ -340,15 +340,19 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
   if (out.rows == 0 || out.cols == 0) return;
   const Grid grid =
       choose_grid(team.size(), x.rows, packed.panels(), HWY_DYNAMIC_DISPATCH(grid_costs)());
-  const int workers = team.size();
-  const auto part = [&](int worker) {
+  // Below about 10 us of arithmetic on one core the team is not worth waking.
+  constexpr std::int64_t kAloneBelow = std::int64_t{1} << 19U;  // Multiply-adds.
+  const std::int64_t workers = grid.over_rows * grid.over_panels;
+  const bool alone = workers == 1 || x.rows * x.cols * out.cols < kAloneBelow;
+  const bool near = packed.near(alone ? 1 : grid.over_panels);
+  const auto part = [&](std::int64_t worker) {
     const std::int64_t row_part = worker / grid.over_panels;
     const std::int64_t panel_part = worker % grid.over_panels;
     if (row_part >= grid.over_rows) return;
     HWY_DYNAMIC_DISPATCH(multiply_block)
     (LinearBlock{.x = x,
                  .weights = &packed,
-                 .near = packed.near(workers),
+                 .near = near,
                  .bias = bias,
                  .out = out,
                  .row_begin = x.rows * row_part / grid.over_rows,
@@ -356,10 +360,8 @@ void linear(Team& team, ConstMatrix x, const PackedWeights& weights, std::span<c
                  .panel_begin = packed.panels() * panel_part / grid.over_panels,
                  .panel_end = packed.panels() * (panel_part + 1) / grid.over_panels});
   };
-  // Below about 10 us of arithmetic on one core the team is not worth waking.
-  constexpr std::int64_t kAloneBelow = std::int64_t{1} << 19U;  // Multiply-adds.
-  if (x.rows * x.cols * out.cols < kAloneBelow && grid.over_rows * grid.over_panels > 1) {
-    for (int worker = 0; worker < grid.over_rows * grid.over_panels; ++worker) part(worker);
+  if (alone) {
+    for (std::int64_t worker = 0; worker < workers; ++worker) part(worker);
     return;
   }
   team.run(std::ref(part));

@@ -94,7 +94,7 @@ std::int64_t l2_bytes() {
 
 }  // namespace
 
-bool PackedWeights::Impl::near(int workers) const {
+bool PackedWeights::Impl::near(std::int64_t workers) const {
   return arena != nullptr && static_cast<std::int64_t>(arena->taken()) <= l2_bytes() * workers;
 }
 

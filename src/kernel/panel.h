@@ -68,7 +68,7 @@ struct PackedWeights::Impl {
   }
   // Whether the L2 of each of so many workers holds its share of all matrices of the arena: then
   // they are read from there, token after token, and need not be asked for.
-  [[nodiscard]] bool near(int workers) const;
+  [[nodiscard]] bool near(std::int64_t workers) const;
   [[nodiscard]] std::int64_t panels() const { return ceil_div(out_features, kPanel); }
   // Depth of the block that begins at in feature k, a multiple of kDepth.
   [[nodiscard]] std::int64_t depth(std::int64_t k) const {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <deque>
+#include <vector>
 
 #include "base/dtype.h"
 #include "kernel/kernel.h"
@@ -35,8 +36,8 @@ std::vector<std::int64_t> counts_of(std::int64_t bytes, std::int64_t capacity, s
 
 }  // namespace
 
-std::vector<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level, std::int64_t capacity,
-                                        std::int64_t slow) {
+std::optional<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level,
+                                          std::int64_t capacity, std::int64_t slow) {
   constexpr double kStep = 1.2;
   constexpr double kNothing = 0.05;
   const std::int64_t out = out_features(teams);
@@ -87,7 +88,7 @@ std::vector<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level, st
   }
   if (curve.shares.back().share > 0)
     curve.shares.push_back({.bytes = counts.back() * bytes, .share = 0});
-  return {curve};
+  return curve;
 }
 
 }  // namespace weir

@@ -2,7 +2,7 @@
 // What a cache serves of weights that are read again and again, by how many they are.
 
 #include <cstdint>
-#include <vector>
+#include <optional>
 
 #include "measure/device_teams.h"
 #include "spec/measured_kernels.h"
@@ -13,7 +13,7 @@ namespace weir {
 // serves whole, to `slow` bytes, of which it serves nothing: what of each it serves is told by how
 // long that takes. Nothing where there is hardly a step. (Plain reading is no measure of it: it
 // finds in an L3 half as much again as products do.)
-[[nodiscard]] std::vector<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level,
-                                                      std::int64_t capacity, std::int64_t slow);
+[[nodiscard]] std::optional<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level,
+                                                        std::int64_t capacity, std::int64_t slow);
 
 }  // namespace weir

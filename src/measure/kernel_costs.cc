@@ -454,8 +454,9 @@ MeasuredKernels measure_kernels(std::span<const std::vector<int>> cores, const D
     // from nothing to twice its share.
     if (type.l2 && together == 1) {
       progress(fmt::format("{}: what L2 serves", who));
-      kernels.served =
+      const auto served =
           measure_served(teams, CacheLevel::l2, type.l2->value, levels_of(type)[1].bytes);
+      if (served) kernels.served.push_back(*served);
     }
     if (cores.size() == 1) break;
   }

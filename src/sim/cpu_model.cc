@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "plan/work.h"
 #include "sim/device_model.h"
@@ -134,16 +136,15 @@ const MemoryLevel& CpuModel::level_for(std::int64_t bytes) const {
 double CpuModel::share_served(const MemoryLevel& level, std::int64_t bytes,
                               std::int64_t devices) const {
   // Of the most devices that are not more, else of the fewest.
+  const auto distance = [&](const ServedCurve& curve) {
+    return curve.devices <= devices ? std::pair(0, devices - curve.devices)
+                                    : std::pair(1, curve.devices);
+  };
   const ServedCurve* curve = nullptr;
-  if (kernels_) {
-    for (const ServedCurve& one : kernels_->served) {
-      if (one.level != level.cache) continue;
-      const bool nearer =
-          curve == nullptr ||
-          (one.devices <= devices ? curve->devices > devices || one.devices > curve->devices
-                                  : one.devices < curve->devices);
-      if (nearer) curve = &one;
-    }
+  const std::vector<ServedCurve> none;
+  for (const ServedCurve& one : kernels_ ? kernels_->served : none) {
+    if (one.level != level.cache) continue;
+    if (curve == nullptr || distance(one) < distance(*curve)) curve = &one;
   }
   if (curve == nullptr) return bytes <= level.capacity ? 1 : 0;
   const auto next = std::ranges::lower_bound(curve->shares, bytes, {}, &ServedShare::bytes);

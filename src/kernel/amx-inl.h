@@ -126,20 +126,27 @@ HWY_INLINE VecF load_up_to(const T* from, std::int64_t count) {
   return hn::Load(d, lanes);
 }
 
-// Cuts one row of `depth` values; `row` counts from the first row of `a`.
+// Cuts `depth` values to `to`: from piece to piece there are `apart` words, from step to step
+// `step`.
 template <class T>
-HWY_INLINE void cut_row(const T* from, std::int64_t depth, std::int64_t row, std::uint32_t* a,
-                        Magnitude& magnitude) {
-  constexpr int kCount = kPieces<T>;
-  const std::int64_t tile = row_tile_words(kCount, ceil_div(depth, kStepDepth));
-  std::uint32_t* to = a + row / kTileSize * tile + row % kTileSize * kTileSize;
-  for (std::int64_t k = 0; k < depth; k += kStepDepth, to += kCount * kTileWords) {
+HWY_INLINE void cut_values_of_row(const T* from, std::int64_t depth, std::uint32_t* to,
+                                  std::int64_t apart, std::int64_t step, Magnitude& magnitude) {
+  for (std::int64_t k = 0; k < depth; k += kStepDepth, to += step) {
     const VecF low = load_up_to(from + k, depth - k);
     const VecF high = load_up_to(from + k + kTileSize, depth - k - kTileSize);
     magnitude.note(low);
     magnitude.note(high);
-    put_pieces<kCount>(low, high, to, kTileWords);
+    put_pieces<kPieces<T>>(low, high, to, apart);
   }
+}
+
+// Cuts one row of `depth` values; `row` counts from the first row of `a`.
+template <class T>
+HWY_INLINE void cut_row(const T* from, std::int64_t depth, std::int64_t row, std::uint32_t* a,
+                        Magnitude& magnitude) {
+  const std::int64_t tile = row_tile_words(kPieces<T>, ceil_div(depth, kStepDepth));
+  cut_values_of_row(from, depth, a + row / kTileSize * tile + row % kTileSize * kTileSize,
+                    kTileWords, kPieces<T> * kTileWords, magnitude);
 }
 
 // Zeros in place of rows that `a` has but nobody reads the products of.

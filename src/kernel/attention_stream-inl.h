@@ -502,16 +502,25 @@ HWY_INLINE void start_rows(const AttentionTask& task, const StreamRows& state) {
   }
 }
 
-HWY_INLINE void finish_rows(const AttentionTask& task, const StreamRows& state) {
+// Divides the weighted sum of values of one row, whose dimension d is from[column_of(d)], by the
+// sum of weights.
+template <class ColumnOf>
+HWY_INLINE void finish_row(const AttentionTask& task, std::int64_t row, const float* from,
+                           const float* sums, float largest, ColumnOf column_of) {
   const DF d;
+  const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums)));
+  const float inverse = inverse_or_zero(sum);
+  float* const out = task.out(task.row_begin + row);
+  for (std::int64_t dim = 0; dim < task.tile->value_dim; ++dim)
+    out[dim] = from[column_of(dim)] * inverse;
+  float* const lse = task.lse(task.row_begin + row);
+  if (lse != nullptr) *lse = natural_lse(largest, sum);
+}
+
+HWY_INLINE void finish_rows(const AttentionTask& task, const StreamRows& state) {
   for (std::int64_t row = 0; row < state.count; ++row) {
-    const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, state.sums + row * kLanes)));
-    const float inverse = inverse_or_zero(sum);
-    float* const out = task.out(task.row_begin + row);
-    const float* const from = state.out + row * state.value_dim;
-    for (std::int64_t dim = 0; dim < state.value_dim; ++dim) out[dim] = from[dim] * inverse;
-    float* const lse = task.lse(task.row_begin + row);
-    if (lse != nullptr) *lse = natural_lse(state.largest[row], sum);
+    finish_row(task, row, state.out + row * state.value_dim, state.sums + row * kLanes,
+               state.largest[row], [](std::int64_t dim) { return dim; });
   }
 }
 

@@ -147,10 +147,11 @@ HWY_INLINE void cut_queries(const AttentionTask& task, const TileRows& rows, Mag
   }
 }
 
-// Of 32 dimensions: the column of two tiles of values that dimension `dim` is. Interleaving goes by
-// blocks of 128 bits.
+// The column of the tiles of values that dimension `dim` is: within 32 of them, interleaving goes
+// by blocks of 128 bits.
 HWY_INLINE constexpr std::int64_t column_of(std::int64_t dim) {
-  return dim % 8 / 4 * kTileSize + dim / 8 * 4 + dim % 4;
+  const std::int64_t within = dim % kStepDepth;
+  return dim - within + within % 8 / 4 * kTileSize + within / 8 * 4 + within % 4;
 }
 
 // The rows of a run of keys or values, or of none.
@@ -379,16 +380,10 @@ HWY_INLINE void finish_tile_rows(const AttentionTask& task, const TileRows& rows
   const DF d;
   const std::int64_t value_dim = task.tile->value_dim;
   for (std::int64_t row = 0; row < rows.count; ++row) {
-    const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, rows.sums + row * kLanes)));
-    const float inverse = inverse_or_zero(sum);
-    float* const out = task.out(task.row_begin + row);
     const float* const from = rows.out + row * value_dim;
     for (std::int64_t dim = 0; dim < value_dim; dim += kLanes)
       magnitude.note(hn::Load(d, from + dim));
-    for (std::int64_t dim = 0; dim < value_dim; ++dim)
-      out[dim] = from[dim / kStepDepth * kStepDepth + column_of(dim % kStepDepth)] * inverse;
-    float* const lse = task.lse(task.row_begin + row);
-    if (lse != nullptr) *lse = natural_lse(rows.largest[row], sum);
+    finish_row(task, row, from, rows.sums + row * kLanes, rows.largest[row], column_of);
   }
 }
 

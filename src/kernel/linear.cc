@@ -229,9 +229,6 @@ HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std
   }
 }
 
-// Rows up to which vectors read pairs from afar faster than tiles, which need no cutting.
-[[maybe_unused]] constexpr std::int64_t kFewRowsOfPairs = 8;
-
 // Whether AMX tiles have multiplied these rows. They are faster where parts are cut for many rows
 // at once, or are near and need no cutting.
 template <class T>

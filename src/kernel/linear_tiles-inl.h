@@ -55,6 +55,19 @@ struct TileSums {
   }
 };
 
+// Sums of `rows` rows from row `begin` on, of a part.
+HWY_INLINE TileSums sums_of(const LinearBlock& block, Part part, std::int64_t begin,
+                            std::int64_t rows, const float* sums) {
+  const std::int64_t column = part.panel * kPanel;
+  return {.sums = sums,
+          .out = block.out.data + begin * block.out.row_stride + column,
+          .out_stride = block.out.row_stride,
+          .rows = rows,
+          .columns = std::min(kPanel, block.weights->out_features - column),
+          .add = part.k > 0,
+          .bias = block.bias.empty() ? nullptr : block.bias.data() + column};
+}
+
 // Whether parts are cut into pieces. Pairs of bf16 are tiles as they are.
 template <class T>
 inline constexpr bool kCut = !std::is_same_v<T, Bf16Pair>;
@@ -186,7 +199,9 @@ class TileChunk {
     const std::int64_t row_tile = row_tile_words(kPieces<float>, steps);
     const std::int64_t blocks = ceil_div(rows_, kBlockRows);
     for (std::int64_t index = 0; index < blocks; ++index) {
-      const TileSums sums = sums_of(part, index);
+      const std::int64_t row = index * kBlockRows;
+      const TileSums sums =
+          sums_of(block_, part, begin_ + row, std::min(kBlockRows, rows_ - row), sums_);
       TilesAhead<T> ahead(before_,
                           {.from = at(next),
                            .depth = next.depth(block_),
@@ -209,19 +224,6 @@ class TileChunk {
     }
   }
 
-  // Of block `index` of rows.
-  [[nodiscard]] HWY_INLINE TileSums sums_of(Part part, std::int64_t index) const {
-    const std::int64_t row = index * kBlockRows;
-    const std::int64_t column = part.panel * kPanel;
-    return {.sums = sums_,
-            .out = block_.out.data + (begin_ + row) * block_.out.row_stride + column,
-            .out_stride = block_.out.row_stride,
-            .rows = std::min(kBlockRows, rows_ - row),
-            .columns = std::min(kPanel, block_.weights->out_features - column),
-            .add = part.k > 0,
-            .bias = block_.bias.empty() ? nullptr : block_.bias.data() + column};
-  }
-
   const LinearBlock& block_;
   std::int64_t begin_;
   std::int64_t rows_;
@@ -232,6 +234,9 @@ class TileChunk {
   float* other_sums_ = nullptr;
   TileSums before_;
 };
+
+// Rows up to which vectors read pairs from afar faster than tiles, which need no cutting.
+constexpr std::int64_t kFewRowsOfPairs = 8;
 
 // Rows whose pieces, one below the other, fill no more than a tile.
 constexpr std::int64_t kStackedRows = kTileSize / kPieces<float>;
@@ -268,16 +273,8 @@ class StackedRows {
     const std::int64_t depth = block_.weights->depth(k);
     Magnitude magnitude;
     for (std::int64_t row = 0; row < rows_; ++row) {
-      const float* const from = block_.x.data + (begin_ + row) * block_.x.row_stride + k;
-      for (std::int64_t step = 0; step * kStepDepth < depth; ++step) {
-        const std::int64_t at = step * kStepDepth;
-        const VecF low = load_up_to(from + at, depth - at);
-        const VecF high = load_up_to(from + at + kTileSize, depth - at - kTileSize);
-        magnitude.note(low);
-        magnitude.note(high);
-        put_pieces<kPieces<float>>(low, high, a_ + step * kTileWords + row * kTileSize,
-                                   rows_ * kTileSize);
-      }
+      cut_values_of_row(block_.x.data + (begin_ + row) * block_.x.row_stride + k, depth,
+                        a_ + row * kTileSize, rows_ * kTileSize, kTileWords, magnitude);
     }
     return magnitude.moderate();
   }
@@ -317,14 +314,7 @@ class StackedRows {
 
   HWY_INLINE void put_sums(Part part) {
     const DF d;
-    const TileSums out = {
-        .sums = sums_,
-        .out = block_.out.data + begin_ * block_.out.row_stride + part.panel * kPanel,
-        .out_stride = block_.out.row_stride,
-        .rows = rows_,
-        .columns = std::min(kPanel, block_.out.cols - part.panel * kPanel),
-        .add = part.k > 0,
-        .bias = block_.bias.empty() ? nullptr : block_.bias.data() + part.panel * kPanel};
+    const TileSums out = sums_of(block_, part, begin_, rows_, sums_);
     for (std::int64_t row = 0; row < rows_; ++row) {
       for (std::int64_t at = row * kPanel; at < (row + 1) * kPanel; at += kLanes) {
         VecF sum = hn::Add(hn::Load(d, sums_ + at), hn::Load(d, other_sums_ + at));

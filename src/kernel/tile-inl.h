@@ -140,7 +140,7 @@ HWY_INLINE void widen_row(const Bf16Pair* part, std::int64_t index, float* to) {
 struct TileOperands {
   const float* a = nullptr;
   std::int64_t a_step = 0;  // For RowsTogether.
-  const void* b = nullptr;  // [depth, kPanel] of the tile's element type.
+  const void* b = nullptr;  // A panel of the tile's element type (panel.h).
   std::int64_t depth = 0;
   float* c = nullptr;
   std::int64_t c_stride = 0;

@@ -302,16 +302,26 @@ const char* to_string(LayoutKind kind) {
 
 std::size_t hash_of(const Layout& layout) {
   std::size_t seed = static_cast<std::size_t>(layout.kind);
+  const auto add = [&seed](Bound bound) {
+    const auto bits = [](std::int32_t x) { return std::size_t{static_cast<std::uint32_t>(x)}; };
+    seed =
+        combine(seed, (bits(bound.offset) << 32) ^ (bits(bound.index) << 16) ^ bits(bound.parts));
+  };
+  // Where pieces begin tells nearly all layouts apart.
+  const auto add_begins = [&add](const Box& box) {
+    add(box.request.begin);
+    add(box.token.begin);
+    add(box.head.begin);
+    add(box.dim.begin);
+  };
+  const Piece* last = nullptr;
   for (const Piece& piece : layout.pieces) {
     seed = combine(seed, index_of(piece.device));
-    for (const Range& range : tile_of(piece.box, piece.over)) {
-      for (const Bound bound : {range.begin, range.end}) {
-        seed = combine(
-            seed, (static_cast<std::size_t>(static_cast<std::uint32_t>(bound.offset)) << 32) ^
-                      (static_cast<std::size_t>(static_cast<std::uint32_t>(bound.index)) << 16) ^
-                      static_cast<std::size_t>(static_cast<std::uint32_t>(bound.parts)));
-      }
-    }
+    const bool replica = last != nullptr && piece.box == last->box && piece.over == last->over;
+    last = &piece;
+    if (replica) continue;
+    add_begins(piece.box);
+    if (layout.kind != LayoutKind::whole) add_begins(piece.over);
   }
   return seed;
 }

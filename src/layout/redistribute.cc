@@ -4,6 +4,8 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <utility>
+#include <vector>
 
 namespace weir {
 namespace {
@@ -39,27 +41,52 @@ Box with_range(Box box, Axis axis, const Range& range) {
 // Pieces that share a box, with the devices that hold it.
 struct Holding {
   Box box;
-  std::vector<DeviceId> devices;  // Ascending, distinct.
+  std::span<const DeviceId> devices;  // Ascending, distinct.
 };
 
-std::vector<Holding> holdings_of(const Layout& layout) {
-  std::vector<Holding> holdings;
-  for (const Piece& piece : layout.pieces) {
-    auto place = std::ranges::find(holdings, piece.box, &Holding::box);
-    if (place == holdings.end()) {
-      place = holdings.insert(place, {.box = piece.box, .devices = {}});
-      // Mostly all hold the same, or each its own.
-      if (holdings.size() == 1) place->devices.reserve(layout.pieces.size());
+// What a layout gives its devices, box by box.
+class Holdings {
+ public:
+  explicit Holdings(const Layout& layout) {
+    std::vector<std::pair<std::size_t, DeviceId>> entries;  // Place in the list, device.
+    entries.reserve(layout.pieces.size());
+    list_.reserve(layout.pieces.size());
+    for (const Piece& piece : layout.pieces) {
+      const auto place = std::ranges::find(list_, piece.box, &Holding::box);
+      entries.emplace_back(static_cast<std::size_t>(place - list_.begin()), piece.device);
+      if (place == list_.end()) list_.push_back({.box = piece.box, .devices = {}});
     }
-    place->devices.push_back(piece.device);
+    std::ranges::sort(entries);
+    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
+    devices_.reserve(entries.size());
+    for (const auto& [place, device] : entries) {
+      devices_.push_back(device);
+      std::span<const DeviceId>& devices = list_[place].devices;
+      devices = {&devices_.back() - devices.size(), devices.size() + 1};
+    }
   }
-  for (Holding& holding : holdings) {
-    std::ranges::sort(holding.devices);
-    holding.devices.erase(std::unique(holding.devices.begin(), holding.devices.end()),
-                          holding.devices.end());
+  Holdings(const Holdings&) = delete;  // Of whose devices the list speaks.
+  Holdings& operator=(const Holdings&) = delete;
+  ~Holdings() = default;
+
+  [[nodiscard]] const std::vector<Holding>& list() const { return list_; }
+
+  // Every device appears in one holding only.
+  [[nodiscard]] bool are_disjoint() const {
+    if (list_.size() == 1) return true;
+    std::vector<DeviceId> seen = devices_;
+    std::ranges::sort(seen);
+    return std::ranges::adjacent_find(seen) == seen.end();
   }
-  return holdings;
-}
+
+  // No two share a part of the tensor: a collective then moves each part once, and the partials of
+  // a box are all of its terms.
+  [[nodiscard]] bool are_apart() const;
+
+ private:
+  std::vector<DeviceId> devices_;  // Holding by holding.
+  std::vector<Holding> list_;
+};
 
 bool is_slice(const Layout& from, const Layout& to) {
   if (from.kind != LayoutKind::whole || to.kind != LayoutKind::whole) return false;
@@ -80,29 +107,19 @@ bool apart(const Box& a, const Box& b) {
   });
 }
 
-// No two holdings share a part of the tensor: a collective then moves each part once, and the
-// partials of a box are all of its terms.
-bool boxes_apart(const std::vector<Holding>& holdings) {
-  for (std::size_t i = 0; i < holdings.size(); ++i) {
+bool Holdings::are_apart() const {
+  for (std::size_t i = 0; i < list_.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
-      if (!apart(holdings[i].box, holdings[j].box)) return false;
+      if (!apart(list_[i].box, list_[j].box)) return false;
     }
   }
   return true;
 }
 
-// Every device appears in one holding only.
-bool disjoint(const std::vector<Holding>& holdings) {
-  std::vector<DeviceId> seen;
-  for (const Holding& holding : holdings)
-    seen.insert(seen.end(), holding.devices.begin(), holding.devices.end());
-  std::ranges::sort(seen);
-  return std::ranges::adjacent_find(seen) == seen.end();
-}
-
 // The holdings of `parts` that lie inside `box`.
 std::vector<const Holding*> inside(const std::vector<Holding>& parts, const Box& box) {
   std::vector<const Holding*> found;
+  found.reserve(parts.size());
   for (const Holding& part : parts) {
     if (contains(box, part.box)) found.push_back(&part);
   }
@@ -111,12 +128,17 @@ std::vector<const Holding*> inside(const std::vector<Holding>& parts, const Box&
 
 std::vector<DeviceId> single_devices(const std::vector<const Holding*>& parts) {
   std::vector<DeviceId> devices;
+  devices.reserve(parts.size());
   for (const Holding* part : parts) {
     if (part->devices.size() != 1) return {};
     devices.push_back(part->devices.front());
   }
   std::ranges::sort(devices);
   return devices;
+}
+
+std::vector<DeviceId> members_of(const Holding& holding) {
+  return {holding.devices.begin(), holding.devices.end()};
 }
 
 using Groups = std::vector<CollectiveGroup>;
@@ -127,12 +149,13 @@ std::optional<Groups> as_all_reduce(const std::vector<Holding>& from,
   Groups groups;
   for (const Holding& wanted : to) {
     const auto held = std::ranges::find(from, wanted.box, &Holding::box);
-    if (held == from.end() || held->devices != wanted.devices || wanted.devices.size() < 2)
+    if (held == from.end() || !std::ranges::equal(held->devices, wanted.devices) ||
+        wanted.devices.size() < 2)
       return std::nullopt;
     groups.push_back(
-        {.members = wanted.devices, .root = wanted.devices.front(), .box = wanted.box});
+        {.members = members_of(wanted), .root = wanted.devices.front(), .box = wanted.box});
   }
-  return from.size() == to.size() ? std::optional(groups) : std::nullopt;
+  return from.size() == to.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 // Partials of one box, each device wanting one part of it whole.
@@ -142,11 +165,12 @@ std::optional<Groups> as_reduce_scatter(const std::vector<Holding>& from,
   std::size_t used = 0;
   for (const Holding& held : from) {
     const auto parts = inside(to, held.box);
-    if (held.devices.size() < 2 || single_devices(parts) != held.devices) return std::nullopt;
+    if (held.devices.size() < 2 || !std::ranges::equal(single_devices(parts), held.devices))
+      return std::nullopt;
     used += parts.size();
-    groups.push_back({.members = held.devices, .root = held.devices.front(), .box = held.box});
+    groups.push_back({.members = members_of(held), .root = held.devices.front(), .box = held.box});
   }
-  return used == to.size() ? std::optional(groups) : std::nullopt;
+  return used == to.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 std::optional<Groups> as_reduce(const std::vector<Holding>& from, const std::vector<Holding>& to) {
@@ -157,9 +181,9 @@ std::optional<Groups> as_reduce(const std::vector<Holding>& from, const std::vec
       return std::nullopt;
     const DeviceId root = wanted.devices.front();
     if (!std::ranges::binary_search(held->devices, root)) return std::nullopt;
-    groups.push_back({.members = held->devices, .root = root, .box = wanted.box});
+    groups.push_back({.members = members_of(*held), .root = root, .box = wanted.box});
   }
-  return from.size() == to.size() ? std::optional(groups) : std::nullopt;
+  return from.size() == to.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 // Each device holds one part, all of them want all parts.
@@ -169,12 +193,13 @@ std::optional<Groups> as_all_gather(const std::vector<Holding>& from,
   std::size_t used = 0;
   for (const Holding& wanted : to) {
     const auto parts = inside(from, wanted.box);
-    if (parts.size() < 2 || single_devices(parts) != wanted.devices) return std::nullopt;
+    if (parts.size() < 2 || !std::ranges::equal(single_devices(parts), wanted.devices))
+      return std::nullopt;
     used += parts.size();
     groups.push_back(
-        {.members = wanted.devices, .root = wanted.devices.front(), .box = wanted.box});
+        {.members = members_of(wanted), .root = wanted.devices.front(), .box = wanted.box});
   }
-  return used == from.size() ? std::optional(groups) : std::nullopt;
+  return used == from.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 std::optional<Groups> as_gather(const std::vector<Holding>& from, const std::vector<Holding>& to) {
@@ -189,7 +214,7 @@ std::optional<Groups> as_gather(const std::vector<Holding>& from, const std::vec
     used += parts.size();
     groups.push_back({.members = std::move(members), .root = root, .box = wanted.box});
   }
-  return used == from.size() ? std::optional(groups) : std::nullopt;
+  return used == from.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 // One device holds a box that several want.
@@ -200,14 +225,14 @@ std::optional<Groups> as_broadcast(const std::vector<Holding>& from,
     const auto held = std::ranges::find(from, wanted.box, &Holding::box);
     if (held == from.end() || held->devices.size() != 1) return std::nullopt;
     CollectiveGroup group = {
-        .members = wanted.devices, .root = held->devices.front(), .box = wanted.box};
+        .members = members_of(wanted), .root = held->devices.front(), .box = wanted.box};
     if (!std::ranges::binary_search(group.members, group.root)) {
       group.members.insert(std::ranges::lower_bound(group.members, group.root), group.root);
     }
     if (group.members.size() < 3) return std::nullopt;  // Between two devices it is a plain copy.
     groups.push_back(std::move(group));
   }
-  return from.size() == to.size() ? std::optional(groups) : std::nullopt;
+  return from.size() == to.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 // The one axis along which the parts differ, if there is just one.
@@ -278,7 +303,7 @@ std::optional<Groups> as_all_to_all(const std::vector<Holding>& from,
                       .box = with_range(exchange.from.front()->box, *before,
                                         exchange.to.front()->box[*before])});
   }
-  return used == to.size() ? std::optional(groups) : std::nullopt;
+  return used == to.size() ? std::optional(std::move(groups)) : std::nullopt;
 }
 
 }  // namespace
@@ -286,9 +311,9 @@ std::optional<Groups> as_all_to_all(const std::vector<Holding>& from,
 RedistributionPlan classify(const Layout& from, const Layout& to) {
   if (from == to) return {.kind = Redistribution::none, .groups = {}};
   if (is_slice(from, to)) return {.kind = Redistribution::slice, .groups = {}};
-  const std::vector<Holding> held = holdings_of(from);
-  const std::vector<Holding> wanted = holdings_of(to);
-  if (to.kind == LayoutKind::whole && disjoint(held) && disjoint(wanted)) {
+  const Holdings held(from);
+  const Holdings wanted(to);
+  if (to.kind == LayoutKind::whole && held.are_disjoint() && wanted.are_disjoint()) {
     using Recogniser =
         std::optional<Groups> (*)(const std::vector<Holding>&, const std::vector<Holding>&);
     struct Candidate {
@@ -306,9 +331,9 @@ RedistributionPlan classify(const Layout& from, const Layout& to) {
                                 ? std::span<const Candidate>(kOfWholes)
                                 : std::span<const Candidate>(kOfPartials);
     for (const Candidate& candidate : candidates) {
-      auto groups = candidate.recognise(held, wanted);
+      auto groups = candidate.recognise(held.list(), wanted.list());
       if (!groups) continue;
-      if (!boxes_apart(held) || !boxes_apart(wanted)) break;
+      if (!held.are_apart() || !wanted.are_apart()) break;
       return {.kind = candidate.kind, .groups = *std::move(groups)};
     }
   }

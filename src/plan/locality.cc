@@ -307,7 +307,8 @@ class LocalityCheck {
     std::int64_t request = which.begin;
     while (request < which.end) {
       std::int64_t next = which.end;  // Up to here the same pieces serve all requests.
-      SpansByStore spans;
+      bool found = spanned({}, read.keys);
+      SpansByStore spans;  // Of the pieces that do not span all positions by themselves.
       for (const Piece& piece : cache.pieces) {
         if (piece.device != device) continue;
         const Interval served = requests_of(piece.box, plan_.batch_size());
@@ -316,20 +317,22 @@ class LocalityCheck {
         next = std::min(next, served.end);
         const Interval held = resolve(piece.box.head, plan_.model.num_kv_heads);
         const Interval held_dims = resolve(piece.box.dim, plan_.model.head_dim);
-        if (held.contains(read.heads) && held_dims.contains(wanted_dims)) {
+        if (found || !held.contains(read.heads) || !held_dims.contains(wanted_dims)) continue;
+        const Range& span = piece.box.token;
+        found = at_most(span.begin, read.keys.begin) && at_most(read.keys.end, span.end);
+        if (!found) {
           spans[{held.begin, held.end, held_dims.begin, held_dims.end}].push_back(piece.box.token);
         }
       }
-      if (!any_spans(spans, read.keys)) return false;
+      if (!found && !any_spans(spans, read.keys)) return false;
       request = next;
     }
     return true;
   }
 
   static bool any_spans(const SpansByStore& spans, const Range& keys) {
-    return spanned({}, keys) || std::ranges::any_of(spans, [&](const auto& stored) {
-             return spanned(stored.second, keys);
-           });
+    return std::ranges::any_of(spans,
+                               [&](const auto& stored) { return spanned(stored.second, keys); });
   }
 
   static bool spanned(std::vector<Range> spans, const Range& keys) {

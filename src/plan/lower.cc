@@ -45,17 +45,19 @@ Range constant_range(const Range& range, std::int64_t extent) {
   return Range::of(interval.begin, interval.end);
 }
 
+// What a device does for a layer, or somewhat more.
+constexpr std::size_t kOpsOfOneLayer = 16;
+
 // In place of an extent: the axis counts positions.
 constexpr std::int64_t kPositions = -1;
 
-Box normalised(Box box, const Box& domain, std::int64_t batch_size, std::int64_t heads,
-               std::int64_t dims) {
+void normalise(const Box& domain, std::int64_t batch_size, std::int64_t heads, std::int64_t dims,
+               Box& box) {
   if (box.request == Range::all()) box.request = domain.request;
   if (box.token == Range::all()) box.token = domain.token;
   box.request = constant_range(box.request, batch_size);
   box.head = constant_range(box.head, heads);
   if (dims != kPositions) box.dim = constant_range(box.dim, dims);
-  return box;
 }
 
 // Writes the plan op by op. `state` of a microbatch is where its chain has got to.
@@ -73,6 +75,8 @@ class Lowering {
     for (const PlanHeader::Device& device : header.devices) {
       plan_.devices.push_back(
           {.name = device.name, .memory_bytes = device.memory_bytes, .compute = {}, .comm = {}});
+      plan_.devices.back().compute.reserve(kOpsOfOneLayer);
+      plan_.devices.back().comm.reserve(kOpsOfOneLayer / 2);
     }
     for (const MicrobatchLayouts& microbatch : layouts.microbatches)
       plan_.microbatches.push_back(microbatch.requests);
@@ -105,8 +109,10 @@ class Lowering {
           break;
         case Part::ffn:
           emit_ffn();
-          if (layer_ + 1 == plan_.model.num_layers && plan_.logits != LogitsWanted::none)
-            emit_logits();
+          break;
+        case Part::logits:
+          layer_ = static_cast<std::int32_t>(plan_.model.num_layers) - 1;  // They count to it.
+          if (plan_.logits != LogitsWanted::none) emit_logits();
           break;
       }
     }
@@ -146,14 +152,18 @@ class Lowering {
     return chain().distinct[microbatch.of_layer[layers_[static_cast<std::size_t>(layer_)]]];
   }
 
-  LayoutId intern(Layout layout, Role role, std::int32_t microbatch) {
+  LayoutId intern(const Layout& named, Role role, std::int32_t microbatch) {
     const TensorShape shape = shape_of(plan_, {.role = role, .layer = 0, .microbatch = microbatch});
+    Layout& layout = normalised_;
+    layout = named;
     for (Piece& piece : layout.pieces) {
-      piece.box = normalised(piece.box, shape.domain.box, plan_.batch_size(), shape.heads,
-                             shape.dim_is_positions ? kPositions : shape.dims);
-      piece.over = layout.kind == LayoutKind::whole ? Box{}
-                                                    : normalised(piece.over, shape.domain.over, 1,
-                                                                 shape.over_heads, shape.over_dims);
+      normalise(shape.domain.box, plan_.batch_size(), shape.heads,
+                shape.dim_is_positions ? kPositions : shape.dims, piece.box);
+      if (layout.kind == LayoutKind::whole) {
+        piece.over = {};
+      } else {
+        normalise(shape.domain.over, 1, shape.over_heads, shape.over_dims, piece.over);
+      }
       if (layout.kind == LayoutKind::sum) piece.over.token = Range::of(0, 1);
     }
     // One term that is all of them is the whole.
@@ -163,18 +173,19 @@ class Lowering {
       layout.kind = LayoutKind::whole;
       for (Piece& piece : layout.pieces) piece.over = {};
     }
-    return intern_normalised(std::move(layout));
+    return intern_normalised(layout);
   }
 
-  LayoutId intern_normalised(Layout layout) {
-    const auto [place, added] = interned_.try_emplace(hash_of(layout));
-    for (const LayoutId candidate : place->second) {
-      if (plan_.layouts[index_of(candidate)] == layout) return candidate;
+  LayoutId intern_normalised(const Layout& layout) {
+    const std::size_t hash = hash_of(layout);
+    const auto [first, last] = interned_.equal_range(hash);
+    for (auto candidate = first; candidate != last; ++candidate) {
+      if (plan_.layouts[index_of(candidate->second)] == layout) return candidate->second;
     }
     const auto id = static_cast<LayoutId>(plan_.layouts.size());
-    place->second.push_back(id);
+    interned_.emplace(hash, id);
     layout_groups_.push_back(intern_group(devices_of(layout)));
-    plan_.layouts.push_back(std::move(layout));
+    plan_.layouts.push_back(layout);
     return id;
   }
 
@@ -204,7 +215,7 @@ class Lowering {
           rows.pieces.push_back(whole);
       }
     }
-    return intern(std::move(rows), role, microbatch);
+    return intern(rows, role, microbatch);
   }
 
   // The output of a linear layer that contracts what `input` cuts: partial sums over the pieces'
@@ -219,7 +230,7 @@ class Lowering {
                                         .head = piece.box.head,
                                         .dim = piece.box.dim}});
     }
-    return intern(std::move(output), role, microbatch);
+    return intern(output, role, microbatch);
   }
 
   // q as the tiles want it: their rows and heads with the whole head dimension, whatever keys they
@@ -234,7 +245,7 @@ class Lowering {
         queries.pieces.push_back(query);
       }
     }
-    return intern(std::move(queries), Role::q, microbatch);
+    return intern(queries, Role::q, microbatch);
   }
 
   RoundIds intern_round(const AttentionRound& round, std::int32_t microbatch) {
@@ -411,7 +422,7 @@ class Lowering {
     Layout both = layout(a);
     const auto& more = layout(b).pieces;
     both.pieces.insert(both.pieces.end(), more.begin(), more.end());
-    return intern_normalised(std::move(both));
+    return intern_normalised(both);
   }
 
   void emit_attend() {
@@ -490,7 +501,8 @@ class Lowering {
   std::vector<Chain> chains_;
   std::int32_t microbatch_ = 0;
   std::int32_t layer_ = -1;
-  std::unordered_map<std::size_t, std::vector<LayoutId>> interned_;
+  Layout normalised_;                                        // The layout at hand.
+  std::unordered_multimap<std::size_t, LayoutId> interned_;  // By hash.
   std::map<std::vector<DeviceId>, GroupId> groups_;
   std::vector<GroupId> layout_groups_;  // Devices of each layout.
   std::map<std::vector<LayoutId>, GroupId> unions_;
@@ -500,7 +512,7 @@ class Lowering {
 
 void check_order(std::span<const Phase> order, std::size_t num_microbatches,
                  std::int64_t num_layers) {
-  const auto per_microbatch = static_cast<std::size_t>(1 + 4 * num_layers);
+  const auto per_microbatch = static_cast<std::size_t>(2 + 4 * num_layers);
   CHECK(order.size() == num_microbatches * per_microbatch, "the order names every part once");
   std::vector<Phase> next(num_microbatches,
                           Phase{.microbatch = 0, .layer = -1, .part = Part::embed});
@@ -522,8 +534,12 @@ void check_order(std::span<const Phase> order, std::size_t num_microbatches,
         expected.part = Part::ffn;
         break;
       case Part::ffn:
-        expected = {
-            .microbatch = phase.microbatch, .layer = phase.layer + 1, .part = Part::project};
+        expected = {.microbatch = phase.microbatch,
+                    .layer = phase.layer + 1,
+                    .part = phase.layer + 1 < num_layers ? Part::project : Part::logits};
+        break;
+      case Part::logits:
+        expected.part = Part::embed;  // None follows: the embedding is of another layer.
         break;
     }
   }
@@ -533,7 +549,7 @@ void check_order(std::span<const Phase> order, std::size_t num_microbatches,
 
 std::vector<Phase> in_microbatch_order(std::int64_t num_microbatches, std::int64_t num_layers) {
   std::vector<Phase> order;
-  order.reserve(static_cast<std::size_t>(num_microbatches * (1 + 4 * num_layers)));
+  order.reserve(static_cast<std::size_t>(num_microbatches * (2 + 4 * num_layers)));
   for (std::int32_t microbatch = 0; microbatch < num_microbatches; ++microbatch) {
     order.push_back({.microbatch = microbatch, .layer = -1, .part = Part::embed});
     for (std::int32_t layer = 0; layer < num_layers; ++layer) {
@@ -541,6 +557,9 @@ std::vector<Phase> in_microbatch_order(std::int64_t num_microbatches, std::int64
         order.push_back({.microbatch = microbatch, .layer = layer, .part = part});
       }
     }
+    order.push_back({.microbatch = microbatch,
+                     .layer = static_cast<std::int32_t>(num_layers),
+                     .part = Part::logits});
   }
   return order;
 }

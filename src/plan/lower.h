@@ -69,8 +69,10 @@ enum class Part : std::uint8_t {
   project,  // Norm, q, k, v, RoPE, K and V to their caches, q to the first tiles.
   attend,   // The rounds, and their outputs to where o_proj wants them.
   output,   // o_proj, its sum, the residual.
-  ffn,      // Norm, FFN, its sum, the residual; after the last layer the logits follow.
+  ffn,      // Norm, FFN, its sum, the residual.
+  logits,   // Of the layer after the last only: final norm, lm_head. No ops where none are wanted.
 };
+constexpr std::size_t kNumParts = 6;
 
 struct Phase {
   std::int32_t microbatch = 0;
@@ -83,7 +85,8 @@ struct Phase {
 struct StepLayouts {
   std::vector<MicrobatchLayouts> microbatches;
   std::vector<Phase> order;  // Every part of every layer and microbatch once; each microbatch's in
-                             // their natural order.
+                             // their natural order, from the embedding (layer -1) to the logits
+                             // (one layer more than the model has).
 
   bool operator==(const StepLayouts&) const = default;
 };
@@ -116,7 +119,7 @@ struct PlanHeader {
 
 // A plan that remembers its phases: order[i] became nodes [first_node[i], first_node[i + 1]). What
 // a phase becomes depends on its part, on the layouts of its layer and, for the first part of a
-// layer, of the layer before; the logits come with the last layer.
+// layer and the logits, of the layer before.
 struct PhasedPlan {
   Plan plan;
   std::vector<std::uint32_t> first_node;  // One more than phases.

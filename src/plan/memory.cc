@@ -6,47 +6,26 @@
 #include <tuple>
 #include <utility>
 
+#include "plan/equal_lengths.h"
 #include "plan/placement.h"
 #include "plan/queue_overlap.h"
 
 namespace weir {
 namespace {
 
-struct DeviceBytes {
-  DeviceId device;
-  std::int64_t bytes;
-};
-
-// Each distinct (device, box) is one buffer, however many `over` parts it has.
-std::vector<DeviceBytes> bytes_of(const Plan& plan, const Value& value,
-                                  const StepLengths& lengths) {
-  const Layout& layout = plan.layouts[index_of(value.layout)];
-  const TensorShape shape = shape_of(plan, value);
-  std::vector<DeviceBytes> result;
-  result.reserve(layout.pieces.size());
-  const std::vector<Buffer> buffers = buffers_of(layout);
-  for (std::size_t b = 0; b < buffers.size(); ++b) {
-    const Buffer& buffer = buffers[b];
-    if (b > 0 && buffer.box == buffers[b - 1].box) {  // A replica.
-      result.push_back({.device = buffer.device, .bytes = result.back().bytes});
-      continue;
-    }
-    std::int64_t elements = 0;
-    std::int64_t rows = 0;
-    const Interval requests = requests_of(buffer.box, plan.batch_size());
-    for (std::int64_t request = requests.begin, next = request; request < requests.end;
-         request = next) {
-      const RequestLengths length = lengths[static_cast<std::size_t>(request)];
-      while (next < requests.end && lengths[static_cast<std::size_t>(next)] == length) ++next;
-      const ResolvedBox box = resolve(buffer.box, shape, request, length);
-      elements += (next - request) * box.elements();
-      rows += (next - request) * box.token.size() * box.head.size();
-    }
-    std::int64_t bytes = elements * size_in_bytes(value.dtype);
-    if (layout.kind == LayoutKind::softmax) bytes += rows * size_in_bytes(DType::f32);
-    result.push_back({.device = buffer.device, .bytes = bytes});
-  }
-  return result;
+// The bytes of a buffer of the value.
+std::int64_t bytes_of(const Plan& plan, const Value& value, const TensorShape& shape,
+                      const Box& buffer, const StepLengths& lengths) {
+  std::int64_t elements = 0;
+  std::int64_t rows = 0;
+  each_of_equal_lengths(requests_of(buffer, plan.batch_size()), lengths,
+                        [&](std::int64_t request, std::int64_t count, RequestLengths length) {
+                          const ResolvedBox box = resolve(buffer, shape, request, length);
+                          elements += count * box.elements();
+                          rows += count * box.token.size() * box.head.size();
+                        });
+  const bool has_lse = plan.layouts[index_of(value.layout)].kind == LayoutKind::softmax;
+  return elements * size_in_bytes(value.dtype) + (has_lse ? rows * size_in_bytes(DType::f32) : 0);
 }
 
 // The member of DeviceMemory that a buffer counts in.
@@ -201,11 +180,22 @@ class MemoryPlanner {
 
 }  // namespace
 
-std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId value,
+// Each distinct (device, box) is one buffer, however many `over` parts it has.
+std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId id,
                                                 const StepLengths& lengths) {
+  const Value& value = plan.at(id);
+  const TensorShape shape = shape_of(plan, value);
   std::vector<std::int64_t> bytes(plan.devices.size(), 0);
-  for (const DeviceBytes& entry : bytes_of(plan, plan.at(value), lengths))
-    bytes[index_of(entry.device)] += entry.bytes;
+  const Box* last = nullptr;
+  std::int64_t bytes_of_last = 0;
+  const auto add = [&](DeviceId device, const Box& box) {
+    const bool replica = last != nullptr && box == *last;
+    if (!replica) bytes_of_last = bytes_of(plan, value, shape, box, lengths);
+    last = &box;
+    bytes[index_of(device)] += bytes_of_last;
+  };
+  const std::vector<Buffer> buffers = buffers_of(plan.layout_of(id));
+  for (const Buffer& buffer : buffers) add(buffer.device, buffer.box);
   return bytes;
 }
 

@@ -309,22 +309,26 @@ std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan,
   // Layers whose nodes have the same layouts hold the same bytes, so each distinct layer is looked
   // at once.
   using Signature = std::vector<std::pair<OpKind, LayoutId>>;
-  std::map<std::int32_t, std::vector<const Node*>> layers;
+  const auto num_layers = static_cast<std::size_t>(plan.model.num_layers);
+  std::vector<std::vector<const Node*>> layers(1 + num_layers);  // From -1 on.
   for (const Node& node : plan.nodes) {
-    if (has_weights(plan.model, node.kind)) layers[weight_layer(node)].push_back(&node);
+    if (has_weights(plan.model, node.kind))
+      layers[static_cast<std::size_t>(weight_layer(node) + 1)].push_back(&node);
   }
   std::map<Signature, std::vector<std::int64_t>> known;
   std::vector<std::int64_t> bytes(plan.devices.size(), 0);
-  for (const auto& [layer, nodes] : layers) {
-    Signature signature;
+  Signature signature;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::vector<const Node*>& nodes = layers[i];
+    signature.clear();
     for (const Node* node : nodes) {
       for (const ValueId output : node->outputs)
         signature.emplace_back(node->kind, plan.at(output).layout);
     }
-    const auto [place, added] = known.try_emplace(std::move(signature));
+    const auto [place, added] = known.try_emplace(signature);
     if (added) place->second = layer_weight_bytes(plan, nodes);
-    const bool repeated = layer >= 0 && !layer_repeats.empty();
-    const std::int64_t count = repeated ? layer_repeats[static_cast<std::size_t>(layer)] : 1;
+    const bool repeated = i > 0 && !layer_repeats.empty();
+    const std::int64_t count = repeated ? layer_repeats[i - 1] : 1;
     for (std::size_t device = 0; device < bytes.size(); ++device)
       bytes[device] += count * place->second[device];
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <limits>
 
 namespace weir {
@@ -10,69 +11,76 @@ namespace {
 std::int32_t running(std::int32_t task) { return 2 * task + 1; }
 std::int32_t ended(std::int32_t task) { return 2 * task + 2; }
 
-// Sums over a row of states, with additions to ranges and the largest of a range.
+// Bytes at a row of states, with additions to ranges and the largest of a range: a tree over their
+// differences, in which an addition from a state on to the last is one change.
 class RangeMaximum {
  public:
   explicit RangeMaximum(std::int32_t size)
-      : leaves_(std::bit_ceil(static_cast<std::uint32_t>(size))), nodes_(2 * leaves_) {}
+      : size_(size), leaves_(std::bit_ceil(static_cast<std::size_t>(size))), nodes_(2 * leaves_) {}
 
   void add(std::int32_t begin, std::int32_t end, std::int64_t bytes) {
-    add(1, 0, static_cast<std::int32_t>(leaves_), {begin, end}, bytes);
+    change(begin, bytes);
+    if (end < size_) change(end, -bytes);
   }
 
-  struct Largest {
-    std::int64_t bytes = std::numeric_limits<std::int64_t>::min();
-    std::int32_t place = 0;
-  };
-  [[nodiscard]] Largest largest(std::int32_t begin, std::int32_t end) const {
-    return largest(1, 0, static_cast<std::int32_t>(leaves_), {begin, end});
+  // Not of an empty range.
+  [[nodiscard]] std::int64_t largest(std::int32_t begin, std::int32_t end) const {
+    std::size_t left = leaf(begin);
+    std::size_t right = leaf(end);
+    Sums of_left = kNothing;
+    Sums of_right = kNothing;
+    for (; left < right; left /= 2, right /= 2) {
+      if (left % 2 == 1) of_left = joined(of_left, nodes_[left++]);
+      if (right % 2 == 1) of_right = joined(nodes_[--right], of_right);
+    }
+    std::int64_t before = 0;  // The bytes at the state before `begin`.
+    for (std::size_t n = leaf(begin); n > 1; n /= 2) {
+      if (n % 2 == 1) before += nodes_[n - 1].total;
+    }
+    return before + joined(of_left, of_right).most;
+  }
+
+  // The first place of the range that has `most`, its largest.
+  [[nodiscard]] std::int32_t place_of(std::int64_t most, std::int32_t begin,
+                                      std::int32_t end) const {
+    std::int32_t first = begin;
+    for (std::int32_t last = end - 1; first < last;) {
+      const std::int32_t middle = first + (last - first) / 2;
+      if (largest(begin, middle + 1) == most) {
+        last = middle;
+      } else {
+        first = middle + 1;
+      }
+    }
+    return first;
   }
 
  private:
-  struct Node {
-    std::int64_t added = 0;   // To the whole range of the node.
-    std::int64_t most = 0;    // `added` included.
-    std::int32_t place = -1;  // Of `most`; -1: the range's first.
+  // Of differences side by side: all together, and the largest sum of their first few.
+  struct Sums {
+    std::int64_t total = 0;
+    std::int64_t most = 0;
   };
-  struct Span {
-    std::int32_t begin = 0;
-    std::int32_t end = 0;
-  };
+  static constexpr Sums kNothing = {.total = 0,
+                                    .most = std::numeric_limits<std::int64_t>::min() / 2};
 
-  void add(std::size_t n, std::int32_t begin, std::int32_t end, Span span, std::int64_t bytes) {
-    if (span.end <= begin || end <= span.begin) return;
-    if (span.begin <= begin && end <= span.end) {
-      nodes_[n].added += bytes;
-      nodes_[n].most += bytes;
-      return;
-    }
-    const std::int32_t middle = begin + (end - begin) / 2;
-    add(2 * n, begin, middle, span, bytes);
-    add(2 * n + 1, middle, end, span, bytes);
-    const Node& left = nodes_[2 * n];
-    const Node& right = nodes_[2 * n + 1];
-    const bool is_right = right.most > left.most;
-    const Node& more = is_right ? right : left;
-    nodes_[n].most = nodes_[n].added + more.most;
-    nodes_[n].place = more.place >= 0 ? more.place : (is_right ? middle : begin);
+  static Sums joined(const Sums& left, const Sums& right) {
+    return {.total = left.total + right.total,
+            .most = std::max(left.most, left.total + right.most)};
+  }
+  [[nodiscard]] std::size_t leaf(std::int32_t place) const {
+    return leaves_ + static_cast<std::size_t>(place);
+  }
+  void change(std::int32_t place, std::int64_t bytes) {
+    std::size_t n = leaf(place);
+    nodes_[n].total += bytes;
+    nodes_[n].most += bytes;
+    while ((n /= 2) > 0) nodes_[n] = joined(nodes_[2 * n], nodes_[2 * n + 1]);
   }
 
-  [[nodiscard]] Largest largest(std::size_t n, std::int32_t begin, std::int32_t end,
-                                Span span) const {
-    if (span.end <= begin || end <= span.begin) return {};
-    const Node& node = nodes_[n];
-    if (span.begin <= begin && end <= span.end)
-      return {.bytes = node.most, .place = node.place >= 0 ? node.place : begin};
-    const std::int32_t middle = begin + (end - begin) / 2;
-    const Largest left = largest(2 * n, begin, middle, span);
-    const Largest right = largest(2 * n + 1, middle, end, span);
-    Largest more = right.bytes > left.bytes ? right : left;
-    more.bytes += node.added;
-    return more;
-  }
-
+  std::int32_t size_;
   std::size_t leaves_;
-  std::vector<Node> nodes_;  // Children of n are 2 n and 2 n + 1.
+  std::vector<Sums> nodes_;  // Children of n are 2 n and 2 n + 1.
 };
 
 // A buffer's states as rectangles: compute from `begin` on, comm in [comm_begin, comm_end).
@@ -93,8 +101,9 @@ class Sweeper {
   // Walks the compute queue; the states of the other that go with each of its states are a range
   // whose ends only grow.
   QueueState run() {
+    changes_.reserve(2 * device_.buffers.size());  // Twice that where both queues read.
     for (const Lifetime& buffer : device_.buffers) add(buffer);
-    std::ranges::stable_sort(changes_, {}, &Change::compute);
+    std::ranges::sort(changes_, {}, &Change::compute);
     RangeMaximum alive(num_comm_);
     const std::vector<std::int32_t> comm_needs = needs(device_.comm_after_compute, num_comm_);
     const std::vector<std::int32_t> compute_needs = needs(device_.compute_after_comm, num_compute_);
@@ -113,10 +122,11 @@ class Sweeper {
       const auto state = static_cast<std::size_t>(compute);
       const bool between = compute % 2 == 0 && compute + 1 < num_compute_;
       if (between && compute_needs[state] == compute_needs[state + 1]) continue;
-      const auto here = alive.largest(compute_needs[state], comm_end);
-      if (here.bytes <= most) continue;
-      most = here.bytes;
-      fullest = {.compute = compute, .comm = here.place};
+      if (compute_needs[state] >= comm_end) continue;  // Never reached.
+      const std::int64_t here = alive.largest(compute_needs[state], comm_end);
+      if (here <= most) continue;
+      most = here;
+      fullest = {.compute = compute, .comm = alive.place_of(here, compute_needs[state], comm_end)};
     }
     return fullest;
   }

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <functional>
-#include <iterator>
 #include <span>
 
 #include "base/check.h"
 #include "layout/redistribute.h"
+#include "plan/equal_lengths.h"
 
 namespace weir {
 namespace {
@@ -18,29 +18,31 @@ ResolvedBox intersect(const ResolvedBox& a, const ResolvedBox& b) {
           .dim = weir::intersect(a.dim, b.dim)};
 }
 
-// What is left of disjoint boxes where `removed` is cut out: per box at most two parts per axis.
-std::vector<ResolvedBox> without(const std::vector<ResolvedBox>& boxes,
-                                 const ResolvedBox& removed) {
-  std::vector<ResolvedBox> left;
-  for (ResolvedBox box : boxes) {
+// Cuts `removed` out of disjoint boxes: per box at most two parts per axis are left.
+void cut_out(const ResolvedBox& removed, std::vector<ResolvedBox>& boxes) {
+  const std::size_t before = boxes.size();
+  std::size_t untouched = 0;
+  for (std::size_t i = 0; i < before; ++i) {
+    ResolvedBox box = boxes[i];
     const ResolvedBox common = intersect(box, removed);
     if (common.elements() == 0) {
-      left.push_back(box);
+      boxes[untouched++] = box;
       continue;
     }
     for (Interval ResolvedBox::*axis :
          {&ResolvedBox::token, &ResolvedBox::head, &ResolvedBox::dim}) {
       const auto keep = [&](Interval part) {
         if (part.empty()) return;
-        left.push_back(box);
-        left.back().*axis = part;
+        boxes.push_back(box);
+        boxes.back().*axis = part;
       };
       keep({.begin = (box.*axis).begin, .end = (common.*axis).begin});
       keep({.begin = (common.*axis).end, .end = (box.*axis).end});
       box.*axis = common.*axis;
     }
   }
-  return left;
+  boxes.erase(boxes.begin() + static_cast<std::ptrdiff_t>(untouched),
+              boxes.begin() + static_cast<std::ptrdiff_t>(before));
 }
 
 bool serves(const Buffer& buffer, std::int64_t request, std::int64_t batch_size) {
@@ -72,7 +74,13 @@ class TransferList {
     const std::vector<Buffer> targets = buffers_of(plan_.layout_of(node_.outputs[output_]));
     for (std::uint32_t target = 0; target < targets.size(); ++target) {
       const Interval requests = requests_of(targets[target].box, plan_.batch_size());
+      std::size_t first = transfers_.size();  // Of the request before.
       for (std::int64_t request = requests.begin; request < requests.end; ++request) {
+        if (request > requests.begin && is_as_before(request)) {
+          repeat(first, request);
+          continue;
+        }
+        first = transfers_.size();
         const RequestLengths lengths = lengths_[static_cast<std::size_t>(request)];
         const ResolvedBox wanted = resolve(targets[target].box, shape, request, lengths);
         if (wanted.elements() == 0) continue;
@@ -85,6 +93,29 @@ class TransferList {
     }
   }
 
+  // Whether the request gets just what the one before it got, of its own.
+  [[nodiscard]] bool is_as_before(std::int64_t request) {
+    const auto place = static_cast<std::size_t>(request);
+    if (lengths_[place] != lengths_[place - 1]) return false;
+    return std::ranges::none_of(buffers_, [&](const std::vector<Buffer>& buffers) {
+      return std::ranges::any_of(buffers, [&](const Buffer& buffer) {
+        const Interval served = requests_of(buffer.box, plan_.batch_size());
+        return served.begin == request || served.end == request;
+      });
+    });
+  }
+
+  // Adds the transfers from `first` on again, as those of `request`.
+  void repeat(std::size_t& first, std::int64_t request) {
+    const std::size_t end = transfers_.size();
+    transfers_.reserve(end + end - first);
+    for (std::size_t i = first; i < end; ++i) {
+      transfers_.push_back(transfers_[i]);
+      transfers_.back().box.request = request;
+    }
+    first = end;
+  }
+
   // `shift` is added to token coordinates: new tokens become positions.
   std::vector<Source> sources_of(std::uint32_t input, std::int64_t request, std::int64_t shift) {
     if (buffers_.size() <= input) buffers_.resize(input + 1);
@@ -92,6 +123,7 @@ class TransferList {
     if (buffers.empty()) buffers = buffers_of(plan_.layout_of(node_.inputs[input]));
     const TensorShape shape = shape_of(plan_, plan_.at(node_.inputs[input]));
     std::vector<Source> sources;
+    sources.reserve(buffers.size());
     for (std::uint32_t i = 0; i < buffers.size(); ++i) {
       if (!serves(buffers[i], request, plan_.batch_size())) continue;
       ResolvedBox box =
@@ -146,7 +178,7 @@ class TransferList {
   void fill_whole(std::uint32_t target, DeviceId to, const ResolvedBox& wanted,
                   const std::vector<Source>& sources, const std::vector<ResolvedBox>& filled = {}) {
     std::vector<ResolvedBox> missing = {wanted};
-    for (const ResolvedBox& box : filled) missing = without(missing, box);
+    for (const ResolvedBox& box : filled) cut_out(box, missing);
     const auto take = [&](const Source& source) {
       bool taken = false;
       for (const ResolvedBox& gap : missing) {
@@ -155,7 +187,7 @@ class TransferList {
         add(target, to, source, part);
         taken = true;
       }
-      if (taken) missing = without(missing, source.box);
+      if (taken) cut_out(source.box, missing);
     };
     for (const Source& source : sources) {
       if (source.device == to) take(source);
@@ -163,6 +195,7 @@ class TransferList {
     if (missing.empty()) return;
     // Large parts first, so that whole replicas come before slices of them.
     std::vector<const Source*> others;
+    others.reserve(sources.size());
     for (const Source& source : sources) {
       if (source.device != to) others.push_back(&source);
     }
@@ -170,11 +203,13 @@ class TransferList {
       return intersect(source->box, wanted).elements();
     });
     for (const Source* source : others) {
-      // The replicas of this part; the receiver's id says whose turn it is.
-      std::vector<const Source*> replicas;
-      std::ranges::copy_if(others, std::back_inserter(replicas),
-                           [&](const Source* other) { return other->box == source->box; });
-      take(*replicas[index_of(to) % replicas.size()]);
+      if (missing.empty()) return;
+      // Of the replicas of this part, the receiver's id says whose turn it is.
+      const auto is_replica = [&](const Source* other) { return other->box == source->box; };
+      auto turn =
+          index_of(to) % static_cast<std::size_t>(std::ranges::count_if(others, is_replica));
+      take(**std::ranges::find_if(
+          others, [&](const Source* other) { return is_replica(other) && turn-- == 0; }));
     }
   }
 
@@ -261,15 +296,14 @@ std::int64_t bytes_of_box(const Plan& plan, ValueId id, const Box& box,
   const Value& value = plan.at(id);
   const TensorShape shape = shape_of(plan, value);
   const bool partial_attention = plan.layout_of(id).kind == LayoutKind::softmax;
-  const Interval requests = requests_of(box, plan.batch_size());
   std::int64_t bytes = 0;
-  for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-    const ResolvedBox resolved =
-        resolve(box, shape, request, lengths[static_cast<std::size_t>(request)]);
-    bytes += resolved.elements() * size_in_bytes(value.dtype);
+  const auto count = [&](std::int64_t request, std::int64_t alike, const RequestLengths& length) {
+    const ResolvedBox resolved = resolve(box, shape, request, length);
+    bytes += alike * resolved.elements() * size_in_bytes(value.dtype);
     if (partial_attention)
-      bytes += resolved.token.size() * resolved.head.size() * size_in_bytes(DType::f32);
-  }
+      bytes += alike * resolved.token.size() * resolved.head.size() * size_in_bytes(DType::f32);
+  };
+  each_of_equal_lengths(requests_of(box, plan.batch_size()), lengths, count);
   return bytes;
 }
 

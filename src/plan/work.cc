@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plan/equal_lengths.h"
 #include "plan/locality.h"
 #include "plan/placement.h"
 
@@ -45,13 +46,13 @@ class WorkCount {
 
   [[nodiscard]] Extent extent_of(const Box& box, const TensorShape& shape) const {
     Extent extent;
-    const Interval requests = requests_of(box, plan_.batch_size());
-    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const ResolvedBox part =
-          resolve(box, shape, request, lengths_[static_cast<std::size_t>(request)]);
-      extent.rows += part.token.size();
-      extent.elements += part.elements();
-    }
+    each_of_equal_lengths(
+        requests_of(box, plan_.batch_size()), lengths_,
+        [&](std::int64_t request, std::int64_t count, const RequestLengths& lengths) {
+          const ResolvedBox part = resolve(box, shape, request, lengths);
+          extent.rows += count * part.token.size();
+          extent.elements += count * part.elements();
+        });
     return extent;
   }
 
@@ -158,9 +159,8 @@ class WorkCount {
     const ModelSpec& model = plan_.model;
     const std::int64_t size = size_in_bytes(plan_.activation_dtype);
     const bool products = node_.kind == OpKind::score_slice;
-    const Interval requests = requests_of(piece.box, plan_.batch_size());
-    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const RequestLengths lengths = lengths_[static_cast<std::size_t>(request)];
+    const auto count = [&](std::int64_t request, std::int64_t alike,
+                           const RequestLengths& lengths) {
       const ResolvedBox tile = resolve(piece.box, shape, request, lengths);
       Interval keys = {.begin = 0, .end = lengths.kv_len};
       if (products) {
@@ -172,39 +172,43 @@ class WorkCount {
                                     ? resolve(piece.over.dim, model.head_dim).size()
                                 : products ? model.head_dim
                                            : tile.dim.size();
-      const std::int64_t rows = tile.token.size() * tile.head.size();
+      const std::int64_t rows = alike * tile.token.size() * tile.head.size();
       const std::int64_t past = lengths.kv_len - lengths.q_len;
-      const std::int64_t pairs = visible_pairs(tile.token, past, keys, model.sliding_window);
+      const std::int64_t pairs =
+          alike * visible_pairs(tile.token, past, keys, model.sliding_window);
       work_.flops += 2 * pairs * tile.head.size() * dims;
-      work_.kv_bytes += seen_keys(tile.token, past, keys) * kv_heads_of(model, tile.head).size() *
-                        dims * size_in_bytes(plan_.kv_dtype);
+      work_.kv_bytes += alike * seen_keys(tile.token, past, keys) *
+                        kv_heads_of(model, tile.head).size() * dims * size_in_bytes(plan_.kv_dtype);
       work_.read_bytes += rows * (products ? dims : keys.size()) * size;
       work_.written_bytes += rows * (products ? keys.size() : dims) * size;
-    }
+    };
+    each_of_equal_lengths(requests_of(piece.box, plan_.batch_size()), lengths_, count);
   }
 
   void count_tile(const Value& value, const Layout& layout, const TensorShape& shape,
                   const Piece& piece) {
     const ModelSpec& model = plan_.model;
     const std::int64_t size = size_in_bytes(value.dtype);
-    const Interval requests = requests_of(piece.box, plan_.batch_size());
     const bool partial = layout.kind == LayoutKind::softmax;
-    for (std::int64_t request = requests.begin; request < requests.end; ++request) {
-      const RequestLengths lengths = lengths_[static_cast<std::size_t>(request)];
+    const auto count = [&](std::int64_t request, std::int64_t alike,
+                           const RequestLengths& lengths) {
       const ResolvedBox tile = resolve(piece.box, shape, request, lengths);
       const Interval keys = partial ? resolve(piece.over.token, lengths.kv_len)
                                     : Interval{.begin = 0, .end = lengths.kv_len};
       const std::int64_t past = lengths.kv_len - lengths.q_len;
-      const std::int64_t pairs = visible_pairs(tile.token, past, keys, model.sliding_window);
+      const std::int64_t pairs =
+          alike * visible_pairs(tile.token, past, keys, model.sliding_window);
+      const std::int64_t rows = alike * tile.token.size() * tile.head.size();
       // q.k and p.v are each 2 FLOPs per dimension; the softmax's few are left out, as is
       // customary.
       work_.flops += 2 * pairs * tile.head.size() * (model.head_dim + tile.dim.size());
-      work_.read_bytes += tile.token.size() * tile.head.size() * model.head_dim * size;
-      work_.written_bytes +=
-          tile.elements() * size + (partial ? tile.token.size() * tile.head.size() * 4 : 0);
-      work_.kv_bytes += seen_keys(tile.token, past, keys) * kv_heads_of(model, tile.head).size() *
-                        (model.head_dim + tile.dim.size()) * size_in_bytes(plan_.kv_dtype);
-    }
+      work_.read_bytes += rows * model.head_dim * size;
+      work_.written_bytes += rows * tile.dim.size() * size + (partial ? rows * 4 : 0);
+      work_.kv_bytes += alike * seen_keys(tile.token, past, keys) *
+                        kv_heads_of(model, tile.head).size() * (model.head_dim + tile.dim.size()) *
+                        size_in_bytes(plan_.kv_dtype);
+    };
+    each_of_equal_lengths(requests_of(piece.box, plan_.batch_size()), lengths_, count);
   }
 
   // Keys that at least one query of the tile sees.

@@ -36,7 +36,7 @@ class Load {
     if (from == to) return {};
     const auto route = topology_.route(from, to);
     if (!route) return tl::unexpected(route.error());
-    for (const LinkId link : route->links) bytes_[link] += bytes;
+    for (const LinkId link : route->links) on_links_.push_back({.link = link, .bytes = bytes});
     latency_ = std::max(latency_, route->latency.value);
     return {};
   }
@@ -44,21 +44,30 @@ class Load {
   // Until the link that carries most has carried it.
   [[nodiscard]] double seconds() const {
     double longest = 0;
-    for (const auto& [link, bytes] : bytes_)
+    for (const auto& [link, bytes] : uses())
       longest = std::max(longest, bytes / topology_.capacity(link).value);
     return longest;
   }
   [[nodiscard]] double latency() const { return latency_; }
+  // By link.
   [[nodiscard]] std::vector<LinkUse> uses() const {
-    std::vector<LinkUse> uses;
-    uses.reserve(bytes_.size());
-    for (const auto& [link, bytes] : bytes_) uses.push_back({.link = link, .bytes = bytes});
+    std::vector<LinkUse> uses = on_links_;
+    std::ranges::stable_sort(uses, {}, &LinkUse::link);
+    std::size_t distinct = 0;
+    for (std::size_t i = 0; i < uses.size(); ++i) {
+      if (distinct > 0 && uses[distinct - 1].link == uses[i].link) {
+        uses[distinct - 1].bytes += uses[i].bytes;
+      } else {
+        uses[distinct++] = uses[i];
+      }
+    }
+    uses.resize(distinct);
     return uses;
   }
 
  private:
   const Topology& topology_;
-  std::map<LinkId, double> bytes_;
+  std::vector<LinkUse> on_links_;  // Message by message.
   double latency_ = 0;
 };
 

@@ -11,10 +11,8 @@
 namespace weir {
 namespace {
 
-constexpr std::size_t kNumParts = 5;
-
 // Which layers of a step are alike: those with the same layouts after a layer with the same
-// layouts. The first and the last layer stand for themselves.
+// layouts. The first layer stands for itself.
 struct LayerFolding {
   std::vector<std::uint32_t>
       kept;  // Layers of the model, ascending: the layers of the folded plan.
@@ -37,11 +35,11 @@ std::vector<std::uint32_t> kinds_of(const StepLayouts& layouts) {
 }
 
 // Keeps a layer wherever its kind follows another than ever before; a stretch of known ones is left
-// out where the layer after it then follows the kind that it follows in the model.
+// out where what comes after it, a layer or the logits, then follows the kind that it follows in
+// the model.
 LayerFolding fold_layers(const StepLayouts& layouts) {
   LayerFolding folding{.kept = {}, .stand_in = {}, .kinds = kinds_of(layouts)};
   const std::vector<std::uint32_t>& kinds = folding.kinds;
-  const std::size_t last = kinds.size() - 1;
   folding.stand_in.resize(kinds.size());
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> known;  // Kind before, kind.
   const auto stand_in_for = [&](std::size_t layer) {
@@ -49,13 +47,14 @@ LayerFolding fold_layers(const StepLayouts& layouts) {
   };
   for (std::size_t layer = 0; layer < kinds.size(); ++layer) {
     std::size_t next = layer;
-    for (std::size_t end = layer; layer > 0 && end < last; ++end) {
+    for (std::size_t end = layer; layer > 0 && end < kinds.size(); ++end) {
       const auto found = stand_in_for(end);
       if (found == known.end()) break;
       folding.stand_in[end] = found->second;
       if (kinds[end] == kinds[layer - 1]) next = end + 1;
     }
     layer = next;
+    if (layer == kinds.size()) break;
     const auto reduced = static_cast<std::uint32_t>(folding.kept.size());
     folding.kept.push_back(static_cast<std::uint32_t>(layer));
     folding.stand_in[layer] = reduced;
@@ -70,6 +69,10 @@ LayerFolding nothing_folded(const StepLayouts& layouts) {
     folding.kept.push_back(layer);
   folding.stand_in = folding.kept;
   return folding;
+}
+
+bool is_of_a_layer(const Phase& phase) {
+  return phase.part != Part::embed && phase.part != Part::logits;
 }
 
 }  // namespace
@@ -104,14 +107,14 @@ class FoldedPlan::Folder {
   [[nodiscard]] std::size_t key_of(const Phase& phase) const {
     const std::size_t layers = folding_.kept.size();
     const auto part = static_cast<std::size_t>(phase.part);
-    const std::size_t layer = phase.layer < 0 ? 0 : static_cast<std::size_t>(phase.layer);
+    const std::size_t layer = is_of_a_layer(phase) ? static_cast<std::size_t>(phase.layer) : 0;
     return (static_cast<std::size_t>(phase.microbatch) * layers + layer) * kNumParts + part;
   }
 
   [[nodiscard]] std::vector<Phase> kept_phases() const {
     std::vector<Phase> phases;
     for (Phase phase : layouts_.order) {
-      if (phase.layer >= 0) {
+      if (is_of_a_layer(phase)) {
         const auto layer = static_cast<std::size_t>(phase.layer);
         if (folding_.kept[folding_.stand_in[layer]] != layer) continue;
       }
@@ -122,7 +125,8 @@ class FoldedPlan::Folder {
   }
 
   void renumber(Phase& phase) const {
-    if (phase.layer < 0) return;
+    if (phase.part == Part::logits) phase.layer = static_cast<std::int32_t>(folding_.kept.size());
+    if (!is_of_a_layer(phase)) return;
     phase.layer =
         static_cast<std::int32_t>(folding_.stand_in[static_cast<std::size_t>(phase.layer)]);
   }
@@ -175,8 +179,7 @@ class FoldedPlan::Folder {
     for (std::size_t i = 0; i < kept.size(); ++i) {
       for (std::uint32_t n = folded.first_node_[i]; n < folded.first_node_[i + 1]; ++n)
         phase_of[n] = &kept[i];
-      const bool ends_the_step = kept[i].layer + 1 == std::ssize(folding_.kept);
-      if (kept[i].part != Part::ffn || ends_the_step) continue;
+      if (kept[i].part != Part::ffn) continue;
       const auto layer = folding_.kept[static_cast<std::size_t>(kept[i].layer)];
       const auto [place, added] =
           of_kind.try_emplace({folding_.kinds[layer], kept[i].microbatch}, i);

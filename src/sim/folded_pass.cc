@@ -5,6 +5,27 @@
 #include <tuple>
 
 namespace weir {
+namespace {
+
+// Of what one device does: enough for most.
+constexpr std::size_t kMostReserved = 256;
+
+// From so many on, what repeats is looked at as a whole.
+constexpr std::size_t kLeastRepetitions = 4;
+
+// Where each phase comes again; the number of phases where it does not.
+std::vector<std::size_t> next_alike(std::span<const std::uint32_t> phases) {
+  std::vector<std::size_t> next(phases.size());
+  std::vector<std::size_t> last(
+      phases.empty() ? 0 : std::size_t{1} + *std::ranges::max_element(phases), phases.size());
+  for (std::size_t i = phases.size(); i-- > 0;) {
+    next[i] = last[phases[i]];
+    last[phases[i]] = i;
+  }
+  return next;
+}
+
+}  // namespace
 
 FoldedPass::FoldedPass(const FoldedPlan& folded, const Machine& machine, const StepCosts& costs,
                        bool record_spans)
@@ -35,20 +56,26 @@ void FoldedPass::colour_devices() {
 // communication, wait for the same colours. True where some were told apart.
 bool FoldedPass::refine_colours() {
   std::vector<std::vector<std::int64_t>> signatures(plan_.devices.size());
-  for (std::size_t d = 0; d < signatures.size(); ++d) signatures[d].push_back(colour_of_[d]);
+  for (std::size_t d = 0; d < signatures.size(); ++d) {
+    signatures[d].reserve(std::min(kMostReserved, 1 + 3 * costs_.classes().size()));
+    signatures[d].push_back(colour_of_[d]);
+  }
   std::map<std::vector<std::uint32_t>, std::int64_t> known_parts;
   std::vector<std::vector<std::uint32_t>> parts;
+  std::vector<std::int64_t> part_names;
   for (std::size_t c = 0; c < costs_.classes().size(); ++c) {
     const NodeClass& node_class = costs_.classes()[c];
     const std::vector<DeviceId>& members = plan_.at(plan_.at(node_class.example).devices);
-    parts.assign(node_class.part_sizes.size(), {});
+    parts.resize(std::max(parts.size(), node_class.part_sizes.size()));
+    for (std::vector<std::uint32_t>& colours : parts) colours.clear();
     for (std::size_t place = 0; place < node_class.part.size(); ++place) {
       std::vector<std::uint32_t>& colours = parts[node_class.part[place]];
       const std::uint32_t colour = colour_of_[index_of(members[place])];
       if (colours.empty() || colours.back() != colour) colours.push_back(colour);
     }
-    std::vector<std::int64_t> part_names;
-    for (std::vector<std::uint32_t>& colours : parts) {
+    part_names.clear();
+    for (std::size_t part = 0; part < node_class.part_sizes.size(); ++part) {
+      std::vector<std::uint32_t>& colours = parts[part];
       std::ranges::sort(colours);
       colours.erase(std::unique(colours.begin(), colours.end()), colours.end());
       part_names.push_back(known_parts.try_emplace(colours, std::ssize(known_parts)).first->second);
@@ -136,16 +163,80 @@ void FoldedPass::join_parts(const Op& op, const NodeClass& cost,
 }
 
 void FoldedPass::run() {
-  for (const std::uint32_t phase : folded_.phases()) {
+  const std::span<const std::uint32_t> phases = folded_.phases();
+  const std::vector<std::size_t> next = next_alike(phases);
+  for (std::size_t i = 0; i < phases.size();) {
+    const std::size_t period = next[i] - i;
+    std::size_t alike = 0;  // Phases that are those of a period later.
+    const bool may_repeat = !record_spans_ && next[i] < phases.size();
+    while (may_repeat && i + period + alike < phases.size() &&
+           phases[i + alike] == phases[i + period + alike])
+      ++alike;
+    const std::size_t times = may_repeat ? alike / period + 1 : 1;
+    if (times < kLeastRepetitions) {
+      play(phases[i++]);
+      continue;
+    }
+    repeat(phases.subspan(i, period), times);
+    i += period * times;
+  }
+}
+
+void FoldedPass::play(std::uint32_t phase) {
+  for (std::uint32_t n = folded_.first_node()[phase]; n < folded_.first_node()[phase + 1]; ++n) {
+    const Op& op = ops_[n];
+    const std::uint32_t end_task = ops_[n + 1].first_task;
+    if (op.is_comm) {
+      communicate(op, end_task);
+    } else {
+      compute(op, end_task);
+    }
+  }
+}
+
+// A step's times are maxima and sums of earlier ones. So once all ends of a period lie equally much
+// later than those of the period before, they do so in all that follow: what came from outside and
+// does not move with them was no longer the latest.
+void FoldedPass::repeat(std::span<const std::uint32_t> period, std::size_t times) {
+  std::vector<std::uint32_t> tasks;
+  bool watched = false;
+  for (const std::uint32_t phase : period) {
     for (std::uint32_t n = folded_.first_node()[phase]; n < folded_.first_node()[phase + 1]; ++n) {
-      const Op& op = ops_[n];
-      const std::uint32_t end_task = ops_[n + 1].first_task;
-      if (op.is_comm) {
-        communicate(op, end_task);
-      } else {
-        compute(op, end_task);
+      watched = watched || ops_[n].watched;
+      for (std::uint32_t t = ops_[n].first_task; t < ops_[n + 1].first_task; ++t)
+        tasks.push_back(t);
+    }
+  }
+  std::vector<std::uint32_t> cells;
+  cells.reserve(tasks.size());
+  for (const std::uint32_t task : tasks) cells.push_back(tasks_[task].cell);
+  std::ranges::sort(cells);
+  // Every use of a shared link is looked at, and a cell that is written twice does not keep both.
+  const bool countable = !watched && std::ranges::adjacent_find(cells) == cells.end();
+
+  std::vector<SimTime> before(cells.size());
+  for (std::size_t played = 1; times > 0; ++played, --times) {
+    for (std::size_t i = 0; i < cells.size(); ++i) before[i] = cells_[cells[i]];
+    for (const std::uint32_t phase : period) play(phase);
+    if (!countable || cells.empty() || played == 1) continue;
+    const SimTime shift = cells_[cells.front()] - before.front();
+    bool uniform = shift > SimTime{};
+    for (std::size_t i = 0; i < cells.size() && uniform; ++i)
+      uniform = cells_[cells[i]] - before[i] == shift;
+    if (!uniform) continue;
+    const SimTime rest = {shift.ns * static_cast<std::int64_t>(times - 1)};
+    for (const std::uint32_t cell : cells) cells_[cell] += rest;
+    for (const std::uint32_t phase : period) {
+      for (std::uint32_t n = folded_.first_node()[phase]; n < folded_.first_node()[phase + 1];
+           ++n) {
+        for (std::uint32_t t = ops_[n].first_task; t < ops_[n + 1].first_task; ++t) {
+          const SimTime end = cells_[tasks_[t].cell];
+          free_at_[ops_[n].is_comm ? 1 : 0][tasks_[t].colour] = end;
+          end_ = std::max(end_, end);
+        }
       }
     }
+    return;
   }
 }
 
@@ -164,6 +255,14 @@ void FoldedPass::compute(const Op& op, std::uint32_t end_task) {
 }
 
 void FoldedPass::communicate(const Op& op, std::uint32_t end_task) {
+  if (end_task - op.first_task == 1) {  // All members are alike.
+    const Task& task = tasks_[op.first_task];
+    const SimTime start = arrival(op.first_task, free_at_[1][task.colour]);
+    finish(task, 1, start, start);
+    if (op.watched)
+      uses_.push_back({.node_class = op.node_class, .begin = start, .end = start + task.time});
+    return;
+  }
   last_arrival_.assign(op.num_parts, SimTime{});
   arrivals_.clear();
   for (std::uint32_t t = op.first_task; t < end_task; ++t) {

@@ -70,6 +70,9 @@ class FoldedPass {
   [[nodiscard]] std::uint32_t cell_of(NodeId node, std::uint32_t colour) const {
     return folded_.slots()[index_of(node)] * num_colours_ + colour;
   }
+  void play(std::uint32_t phase);
+  // Plays phases that come `times` times on end.
+  void repeat(std::span<const std::uint32_t> period, std::size_t times);
   void compute(const Op& op, std::uint32_t end_task);
   void communicate(const Op& op, std::uint32_t end_task);
   [[nodiscard]] SimTime arrival(std::uint32_t task, SimTime free) const;

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <span>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
 #include "layout/redistribute.h"
+#include "plan/equal_lengths.h"
 #include "plan/locality.h"
 #include "plan/memory.h"
 #include "plan/placement.h"
@@ -17,6 +19,7 @@
 #include "plan/work.h"
 #include "sim/activities.h"
 #include "sim/layer_twins.h"
+#include "sim/task_pieces.h"
 
 namespace weir {
 namespace {
@@ -51,7 +54,11 @@ class CostBuilder {
  public:
   CostBuilder(const ValidPlan& plan, const Machine& machine, const StepLengths& lengths,
               const CollectiveOptions& options, std::span<const std::int64_t> layer_repeats)
-      : plan_(plan.plan()), machine_(machine), lengths_(lengths), options_(options) {
+      : plan_(plan.plan()),
+        machine_(machine),
+        lengths_(lengths),
+        options_(options),
+        pieces_(plan_) {
     std::vector<std::int64_t> streamed;
     for (const DeviceMemory& memory : plan.memory()) streamed.push_back(memory.weights);
     for (const Node& node : plan_.nodes) {
@@ -125,64 +132,21 @@ class CostBuilder {
     }
   }
 
-  // Neighbours mostly do the same, on other heads or columns.
   void add_tasks(const Node& node, NodeClass& result) {
     const std::vector<DeviceId>& members = plan_.at(node.devices);
-    std::vector<TensorShape> shapes;
-    for (const ValueId output : node.outputs) shapes.push_back(shape_of(plan_, plan_.at(output)));
-    std::vector<TaskPiece> last;
-    std::vector<TaskPiece> pieces;
     result.tasks.reserve(members.size());
-    for (const DeviceId device : members) {
-      pieces.clear();
-      for (std::size_t o = 0; o < shapes.size(); ++o) {
-        for (const Piece& piece : plan_.layout_of(node.outputs[o]).pieces) {
-          if (piece.device == device) pieces.push_back({.piece = &piece, .shape = &shapes[o]});
-        }
-      }
-      const bool as_before = !result.tasks.empty() && alike(pieces, last);
-      result.tasks.push_back(as_before ? result.tasks.back() : compute_cost(node, device));
-      std::swap(pieces, last);
+    pieces_.begin(node);
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      const bool as_before =
+          pieces_.next_is_alike(members[i]) && i > 0 && alike(members[i - 1], members[i]);
+      result.tasks.push_back(as_before ? result.tasks.back() : compute_cost(node, members[i]));
     }
   }
 
-  // A piece of an output of the node at hand.
-  struct TaskPiece {
-    const Piece* piece = nullptr;
-    const TensorShape* shape = nullptr;
-  };
-
-  // Whether two tasks of a node cost the same: on devices that do, their pieces lie at the same
-  // tokens and are as large in the axes of constant extent.
-  [[nodiscard]] bool alike(const std::vector<TaskPiece>& a, const std::vector<TaskPiece>& b) const {
-    if (a.size() != b.size() || a.empty()) return false;
-    const DeviceId x = a.front().piece->device;
-    const DeviceId y = b.front().piece->device;
-    return &machine_.model_of(x) == &machine_.model_of(y) && residence_of(x) == residence_of(y) &&
-           together(x) == together(y) &&
-           std::ranges::equal(a, b, [&](const TaskPiece& p, const TaskPiece& q) {
-             return p.shape == q.shape && alike(*p.piece, *q.piece, *p.shape);
-           });
-  }
-
-  [[nodiscard]] bool alike(const Piece& a, const Piece& b, const TensorShape& shape) const {
-    const auto same_size = [](const Range& x, const Range& y, std::int64_t extent) {
-      return x == y || resolve(x, extent).size() == resolve(y, extent).size();
-    };
-    const auto is_first = [&](const Piece& piece) {  // It adds the bias.
-      return resolve(piece.over.head, shape.over_heads).begin == 0 &&
-             resolve(piece.over.dim, shape.over_dims).begin == 0;
-    };
-    const auto kv_heads = [&](const Piece& piece) {
-      return kv_heads_of(plan_.model, resolve(piece.box.head, shape.heads)).size();
-    };
-    return a.box.request == b.box.request && a.box.token == b.box.token &&
-           a.over.token == b.over.token && same_size(a.box.head, b.box.head, shape.heads) &&
-           kv_heads(a) == kv_heads(b) &&
-           (shape.dim_is_positions ? a.box.dim == b.box.dim
-                                   : same_size(a.box.dim, b.box.dim, shape.dims)) &&
-           same_size(a.over.head, b.over.head, shape.over_heads) &&
-           same_size(a.over.dim, b.over.dim, shape.over_dims) && is_first(a) == is_first(b);
+  // Whether equal work takes two devices as long.
+  [[nodiscard]] bool alike(DeviceId a, DeviceId b) const {
+    return &machine_.model_of(a) == &machine_.model_of(b) && residence_of(a) == residence_of(b) &&
+           together(a) == together(b);
   }
 
   TaskCost compute_cost(const Node& node, DeviceId device) {
@@ -264,9 +228,11 @@ class CostBuilder {
       for (const Piece& piece : plan_.layout_of(node.outputs[output]).pieces) {
         if (piece.device != device) continue;
         std::int64_t rows = 0;
-        const Interval requests = requests_of(piece.box, plan_.batch_size());
-        for (std::int64_t r = requests.begin; r < requests.end; ++r)
-          rows += resolve(piece.box, shape, r, lengths_[static_cast<std::size_t>(r)]).token.size();
+        each_of_equal_lengths(
+            requests_of(piece.box, plan_.batch_size()), lengths_,
+            [&](std::int64_t request, std::int64_t count, const RequestLengths& lengths) {
+              rows += count * resolve(piece.box, shape, request, lengths).token.size();
+            });
         for (const WeightSlice& slice : weight_slices(plan_, node, output, piece)) {
           if (slice.rows() > 1) cols[{rows, slice.cols()}] += slice.rows();
         }
@@ -495,6 +461,7 @@ class CostBuilder {
   const StepLengths& lengths_;
   const CollectiveOptions& options_;
   std::vector<Residence> residence_;              // By device.
+  TaskPieces pieces_;                             // Of the node at hand.
   std::map<std::size_t, std::int64_t> together_;  // By node of the cluster, of the node at hand.
   struct KnownGemm {
     GemmShape shape;
@@ -538,6 +505,9 @@ Result<StepCosts> StepCosts::make(const ValidPlan& plan, const Machine& machine,
   StepCosts costs;
   CostBuilder builder(plan, machine, lengths, options, layer_repeats);
   std::unordered_multimap<std::size_t, std::uint32_t> known;
+  constexpr std::size_t kOfOneLayer = 32;  // Distinct ops that most plans have.
+  known.reserve(kOfOneLayer);
+  costs.classes_.reserve(kOfOneLayer);
   costs.class_of_.reserve(plan->nodes.size());
   for (std::size_t n = 0; n < plan->nodes.size(); ++n) {
     const auto id = static_cast<NodeId>(n);
@@ -569,10 +539,13 @@ Status StepCosts::check_length(const Plan& plan, const Machine& machine,
                                std::span<const std::int64_t> layer_repeats) const {
   double total = 0;  // Nanoseconds.
   for (std::size_t n = 0; n < class_of_.size(); ++n) {
-    const std::int32_t layer = plan.nodes[n].layer;
-    const bool repeats = layer >= 0 && !layer_repeats.empty();
+    const Node& node = plan.nodes[n];
+    const Role role = plan.at(node.outputs.front()).role;
+    const bool of_logits =
+        role == Role::final_hidden || role == Role::final_normed || role == Role::logits;
+    const bool repeats = node.layer >= 0 && !of_logits && !layer_repeats.empty();
     total += static_cast<double>(classes_[class_of_[n]].longest.ns) *
-             static_cast<double>(repeats ? layer_repeats[static_cast<std::size_t>(layer)] : 1);
+             static_cast<double>(repeats ? layer_repeats[static_cast<std::size_t>(node.layer)] : 1);
   }
   if (total < static_cast<double>(kLongestStep.ns)) return {};
   return invalid_input("cluster " + machine.cluster().name +

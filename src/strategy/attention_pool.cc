@@ -109,11 +109,16 @@ class AttentionPool final : public Strategy {
       for (std::int32_t layer = 0; layer < num_layers; ++layer) {
         add(microbatch, layer, {Part::project, Part::attend, Part::output, Part::ffn});
       }
+      add(microbatch, num_layers, {Part::logits});
     }
     for (std::int32_t layer = 0; layer < num_layers; ++layer) {
       for (const std::int32_t microbatch : long_ones) {
         add(microbatch, layer, {Part::output, Part::ffn});
-        if (layer + 1 < num_layers) add(microbatch, layer + 1, {Part::project, Part::attend});
+        if (layer + 1 < num_layers) {
+          add(microbatch, layer + 1, {Part::project, Part::attend});
+        } else {
+          add(microbatch, num_layers, {Part::logits});
+        }
       }
     }
     return order;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/patience.h"
 
 namespace weir {
 
@@ -60,8 +61,8 @@ class Communicator {
 };
 
 // Endpoints for devices 0..count-1 that live in one process and hand over pointers: a reader reads
-// the sender's memory.
+// the sender's memory. Who waits keeps its core awake for so long.
 [[nodiscard]] std::vector<std::unique_ptr<Communicator>> make_thread_communicators(
-    std::size_t count);
+    std::size_t count, Patience::Clock::duration awake = Patience::kUsual);
 
 }  // namespace weir

@@ -50,8 +50,9 @@ struct Fabric {
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<Fabric> fabric, std::size_t self)
-      : fabric_(std::move(fabric)), self_(self) {}
+  ThreadCommunicator(std::shared_ptr<Fabric> fabric, std::size_t self,
+                     Patience::Clock::duration awake)
+      : fabric_(std::move(fabric)), self_(self), awake_(awake) {}
 
   void start(std::uint64_t tag, std::span<const OutgoingMessage> outgoing,
              std::span<const IncomingMessage> incoming) override {
@@ -108,7 +109,7 @@ class ThreadCommunicator final : public Communicator {
     // line of the doorbell, and then for theirs.
     const bool had_arrived = arrived();
     const bool was_over = over();
-    Patience patience(kLooksBeforeYield);
+    Patience patience(kLooksBeforeYield, awake_);
     do {
       if (doorbell.rings.load(std::memory_order_acquire) != seen) return;
       if ((!had_arrived && arrived()) || (!was_over && over())) return;
@@ -128,6 +129,7 @@ class ThreadCommunicator final : public Communicator {
  private:
   std::shared_ptr<Fabric> fabric_;  // Shared by the endpoints: the last one to go takes it along.
   std::size_t self_;
+  Patience::Clock::duration awake_;
   std::uint64_t tag_ = 0;
   std::vector<OutgoingMessage> outgoing_;
   std::vector<IncomingMessage> incoming_;
@@ -135,11 +137,12 @@ class ThreadCommunicator final : public Communicator {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> make_thread_communicators(std::size_t count) {
+std::vector<std::unique_ptr<Communicator>> make_thread_communicators(
+    std::size_t count, Patience::Clock::duration awake) {
   const auto fabric = std::make_shared<Fabric>(count);
   std::vector<std::unique_ptr<Communicator>> communicators;
   for (std::size_t device = 0; device < count; ++device) {
-    communicators.push_back(std::make_unique<ThreadCommunicator>(fabric, device));
+    communicators.push_back(std::make_unique<ThreadCommunicator>(fabric, device, awake));
   }
   return communicators;
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/patience.h"
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "comm/ranks.h"
@@ -39,6 +40,8 @@ struct ExecutorOptions {
   // nullptr: all devices live here. Else device i lives in rank i, and this process is rank 0; the
   // others are in follow() until the executor is gone. The ranks must outlive it.
   Ranks* ranks = nullptr;
+  // So long a device of this process that waits for others keeps its core awake.
+  Patience::Clock::duration awake = Patience::kUsual;
 };
 
 // One step of a batch. All vectors are as long as the plan's batch.

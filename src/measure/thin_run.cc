@@ -22,12 +22,12 @@ ModelSpec thin_model(const ThinModelShape& shape) {
 }
 
 Result<std::unique_ptr<ThinRun>> ThinRun::make(const ModelSpec& model, const OptionValues& options,
-                                               const std::vector<ExecDevice>& devices,
-                                               Ranks* ranks) {
+                                               const std::vector<ExecDevice>& devices, Ranks* ranks,
+                                               Patience::Clock::duration awake) {
   auto on_disk = ModelOnDisk::make(model);
   if (!on_disk) return tl::unexpected(on_disk.error());
   auto run = std::unique_ptr<ThinRun>(new ThinRun(*std::move(on_disk)));
-  if (auto started = run->start(options, devices, ranks); !started)
+  if (auto started = run->start(options, devices, ranks, awake); !started)
     return tl::unexpected(started.error());
   return run;
 }
@@ -41,7 +41,7 @@ Result<Timeline> ThinRun::run(std::int64_t prompt_len, std::int64_t output_len) 
 }
 
 Status ThinRun::start(const OptionValues& options, const std::vector<ExecDevice>& devices,
-                      Ranks* ranks) {
+                      Ranks* ranks, Patience::Clock::duration awake) {
   auto strategy = make_strategy("tp_pp", options, model_.spec());
   if (!strategy) return tl::unexpected(strategy.error());
   strategy_ = std::move(strategy->strategy);
@@ -52,7 +52,7 @@ Status ThinRun::start(const OptionValues& options, const std::vector<ExecDevice>
   for (std::int64_t i = 0; i < strategy_->num_devices(); ++i)
     header.devices.push_back({.name = used[static_cast<std::size_t>(i)].name, .memory_bytes = {}});
   auto executor = Executor::make(model_.checkpoint(), model_.spec(),
-                                 {.devices = std::move(used), .ranks = ranks});
+                                 {.devices = std::move(used), .ranks = ranks, .awake = awake});
   if (!executor) return tl::unexpected(executor.error());
   executor_ = *std::move(executor);
   generator_ = std::make_unique<Generator>(*executor_, *strategy_, std::move(header));

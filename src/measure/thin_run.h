@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/patience.h"
 #include "base/result.h"
 #include "engine/generate.h"
 #include "exec/executor.h"
@@ -27,9 +28,11 @@ struct ThinModelShape {
 class ThinRun {
  public:
   // With ranks: on rank 0, with a device for each; the others are in follow() with the same model.
+  // `awake`: as ExecutorOptions.
   static Result<std::unique_ptr<ThinRun>> make(const ModelSpec& model, const OptionValues& options,
                                                const std::vector<ExecDevice>& devices,
-                                               Ranks* ranks = nullptr);
+                                               Ranks* ranks = nullptr,
+                                               Patience::Clock::duration awake = Patience::kUsual);
 
   // One request, its prompt in one step.
   Result<Timeline> run(std::int64_t prompt_len, std::int64_t output_len);
@@ -37,7 +40,8 @@ class ThinRun {
  private:
   explicit ThinRun(ModelOnDisk model) : model_(std::move(model)) {}
 
-  Status start(const OptionValues& options, const std::vector<ExecDevice>& devices, Ranks* ranks);
+  Status start(const OptionValues& options, const std::vector<ExecDevice>& devices, Ranks* ranks,
+               Patience::Clock::duration awake);
 
   ModelOnDisk model_;
   std::unique_ptr<Strategy> strategy_;

@@ -1,6 +1,7 @@
 #include "measure/transfer_times.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <string>
 #include <utility>
@@ -20,6 +21,9 @@ constexpr std::int64_t kHidden = 512;
 // In each round. Steps of many tokens take longer, and a disturbance is a smaller part of them.
 constexpr int kRepetitions = 3;
 constexpr std::int64_t kManyTokens = 512;
+// Longer than anybody waits here: waking a device takes longer than most messages, and is not
+// theirs.
+constexpr std::chrono::seconds kAwake{10};
 
 std::int64_t bytes_of_tokens(std::int64_t tokens) {
   return tokens * kHidden * static_cast<std::int64_t>(sizeof(float));
@@ -70,8 +74,8 @@ Result<Seconds> each_step(const TransferRuns& runs, const OptionValues& options,
   constexpr std::int64_t kDecodeSteps = 32;
   std::vector<double> between;
   for (int round = 0; round < runs.rounds; ++round) {
-    const auto run =
-        ThinRun::make(transfer_model(runs.devices.size()), options, runs.devices, runs.ranks);
+    const auto run = ThinRun::make(transfer_model(runs.devices.size()), options, runs.devices,
+                                   runs.ranks, kAwake);
     if (!run) return tl::unexpected(run.error());
     const auto decodes = (*run)->run(16, kDecodeSteps);
     if (!decodes) return tl::unexpected(decodes.error());

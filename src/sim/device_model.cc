@@ -59,12 +59,14 @@ const std::vector<MemoryLevel>& DeviceModel::levels() const {
       [](const auto& model) -> const auto& { return model.levels(); }, model_);
 }
 
-Residence DeviceModel::residence_of(std::int64_t streamed_bytes, std::int64_t devices) const {
+Residence DeviceModel::residence_of(std::int64_t streamed_bytes, std::int64_t devices,
+                                    std::optional<std::int64_t> in_l3) const {
   const std::vector<MemoryLevel>& all = levels();
   for (std::size_t i = 0; i + 1 < all.size(); ++i) {
+    const bool is_l3 = all[i].cache == CacheLevel::l3;
+    const std::int64_t bytes = is_l3 ? in_l3.value_or(streamed_bytes) : streamed_bytes;
     const double share = std::visit(
-        [&](const auto& model) { return model.share_served(all[i], streamed_bytes, devices); },
-        model_);
+        [&](const auto& model) { return model.share_served(all[i], bytes, devices); }, model_);
     if (share >= 1) return all[i];
     if (share > 0) return {all[i], all[i + 1], share};
   }

@@ -166,8 +166,10 @@ class DeviceModel {
   [[nodiscard]] KernelCost gemm(const GemmShape& shape, const Residence& weights) const;
   [[nodiscard]] KernelCost attention(const AttentionShape& shape, const Residence& cache) const;
   [[nodiscard]] KernelCost stream(const StreamShape& shape, const Residence& streamed) const;
-  // Of what a device streams in every step, as so many `devices` of its machine do.
-  [[nodiscard]] Residence residence_of(std::int64_t streamed_bytes, std::int64_t devices = 1) const;
+  // Of what a device streams in every step, as so many `devices` of its machine do. Where an L3 is
+  // shared, `in_l3` is what each of its parts has to hold.
+  [[nodiscard]] Residence residence_of(std::int64_t streamed_bytes, std::int64_t devices = 1,
+                                       std::optional<std::int64_t> in_l3 = {}) const;
   [[nodiscard]] const std::vector<MemoryLevel>& levels() const;  // Smallest first.
   // Drawn at any time; tasks add their joules.
   [[nodiscard]] double resting_watts() const;

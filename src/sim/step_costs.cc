@@ -59,24 +59,28 @@ class CostBuilder {
         lengths_(lengths),
         options_(options),
         pieces_(plan_) {
-    std::vector<std::int64_t> streamed;
-    for (const DeviceMemory& memory : plan.memory()) streamed.push_back(memory.weights);
+    for (const DeviceMemory& memory : plan.memory()) streamed_.push_back(memory.weights);
+    layers_.resize(streamed_.size(), 0);
     for (const Node& node : plan_.nodes) {
       if (!writes_state(node.kind)) continue;
       const std::int64_t count =
           layer_repeats.empty() ? 1 : layer_repeats[static_cast<std::size_t>(node.layer)];
+      for (const DeviceId device : plan_.at(node.devices)) layers_[index_of(device)] += count;
       for (const ValueId output : node.outputs) {
         const std::vector<std::int64_t>& cache = value_bytes(output);
-        for (std::size_t d = 0; d < streamed.size(); ++d) streamed[d] += count * cache[d];
+        for (std::size_t d = 0; d < streamed_.size(); ++d) streamed_[d] += count * cache[d];
       }
     }
     std::map<std::size_t, std::int64_t> devices;  // By node of the cluster.
-    for (std::size_t d = 0; d < streamed.size(); ++d)
+    for (std::size_t d = 0; d < streamed_.size(); ++d)
       ++devices[machine_node_of(static_cast<DeviceId>(d))];
-    for (std::size_t d = 0; d < streamed.size(); ++d) {
+    std::map<std::pair<std::size_t, std::size_t>, std::int64_t> through_l3;  // By L3 of a node.
+    for (std::size_t d = 0; d < streamed_.size(); ++d)
+      through_l3[l3_of(static_cast<DeviceId>(d))] += streamed_[d];
+    for (std::size_t d = 0; d < streamed_.size(); ++d) {
       const auto id = static_cast<DeviceId>(d);
-      residence_.push_back(
-          machine_.model_of(id).residence_of(streamed[d], devices[machine_node_of(id)]));
+      residence_.push_back(machine_.model_of(id).residence_of(
+          streamed_[d], devices[machine_node_of(id)], through_l3.at(l3_of(id)) / sharing_l3(id)));
     }
   }
 
@@ -110,6 +114,14 @@ class CostBuilder {
 
   [[nodiscard]] std::size_t machine_node_of(DeviceId device) const {
     return machine_.topology().cluster().device(device).node;
+  }
+  // Devices that share this one's L3.
+  [[nodiscard]] std::int64_t sharing_l3(DeviceId device) const {
+    return machine_.cluster().type_of(device).l3_devices.value_or(1);
+  }
+  [[nodiscard]] std::pair<std::size_t, std::size_t> l3_of(DeviceId device) const {
+    const Device& on = machine_.cluster().device(device);
+    return {on.node, on.place / static_cast<std::size_t>(sharing_l3(device))};
   }
   // Devices on this one's machine that do the node at hand.
   [[nodiscard]] std::int64_t together(DeviceId device) const {
@@ -370,11 +382,12 @@ class CostBuilder {
         result.tasks[receiver].joules += cost.joules;
         continue;
       }
-      const auto cost = message_cost(machine_.topology(), from, to, amount);
+      auto cost = message_cost(machine_.topology(), from, to, amount);
       if (!cost) return tl::unexpected(cost.error());
       result.tasks[receiver].bytes += amount;
-      const Seconds beside = time_in_caches(node, from, to, amount, cost->transfer);
-      result.flows.push_back({.latency = to_sim_time(cost->latency + beside),
+      if (moves_cache(node) && machine_.cluster().type_of(from).kernels)
+        carry_cache(from, to, amount, *cost);
+      result.flows.push_back({.latency = to_sim_time(cost->latency),
                               .transfer = to_sim_time(cost->transfer),
                               .uses = cost->uses,
                               .members = {place_of(node, from), receiver}});
@@ -382,21 +395,43 @@ class CostBuilder {
     return {};
   }
 
+  [[nodiscard]] bool moves_cache(const Node& node) const {
+    return node.kind == OpKind::kv_copy || is_cache(plan_.at(node.inputs.front()).role);
+  }
+
   // A CPU's receiver reads the sender's memory, but keys and values first come out of the blocks of
-  // the sender's cache, and land in memory that no cache holds: the slower of link and memory
-  // decides. Known where the kernels have been measured.
-  [[nodiscard]] Seconds time_in_caches(const Node& node, DeviceId from, DeviceId to,
-                                       std::int64_t amount, Seconds transfer) const {
-    const bool of_cache =
-        node.kind == OpKind::kv_copy || is_cache(plan_.at(node.inputs.front()).role);
-    if (!of_cache || !machine_.cluster().type_of(from).kernels) return {};
-    const auto copying = [&](DeviceId device) {
-      return machine_.model_of(device)
-          .stream({.bytes = 2 * amount, .cold = true}, residence_of(device))
-          .time;
+  // the sender's cache into a buffer. Every layer uses the same buffers: they are where a layer's
+  // weights and cache have left them. Known where the kernels have been measured; the messages that
+  // were measured land in buffers that larger ones have pushed out of L2 and further.
+  void carry_cache(DeviceId from, DeviceId to, std::int64_t amount, CommCost& cost) const {
+    const auto passing = [&](DeviceId device, std::int64_t bytes, const Residence& through) {
+      return machine_.model_of(device).stream({.bytes = bytes, .cold = true}, through).time;
     };
-    const Seconds landing = copying(to);
-    return copying(from) + (landing > transfer ? landing - transfer : Seconds{});
+    cost.latency += passing(from, amount, residence_of(from)) +
+                    passing(from, amount, level_of_buffers(from, amount));
+    const MemoryLevel& landing = level_of_buffers(to, amount);
+    const std::vector<MemoryLevel>& levels = machine_.model_of(to).levels();
+    if (&landing == &levels.back()) {
+      cost.latency += std::max(Seconds{}, passing(to, 2 * amount, landing) - cost.transfer);
+      return;
+    }
+    const std::int64_t near = levels.front().capacity / 2;
+    if (amount <= near) return;
+    const auto known = message_cost(machine_.topology(), from, to, near);
+    const double times = static_cast<double>(amount) / static_cast<double>(near);
+    const double share = std::min(1.0, times * known->transfer.value / cost.transfer.value);
+    cost.transfer = share * cost.transfer;
+    for (LinkUse& use : cost.uses) use.bytes *= share;
+  }
+
+  // Where a message's buffers are after a layer of the step.
+  [[nodiscard]] const MemoryLevel& level_of_buffers(DeviceId device, std::int64_t amount) const {
+    const std::size_t d = index_of(device);
+    const std::int64_t passed = streamed_[d] / std::max<std::int64_t>(1, layers_[d]) + 2 * amount;
+    const std::vector<MemoryLevel>& levels = machine_.model_of(device).levels();
+    const auto holds = [&](const MemoryLevel& level) { return passed <= level.capacity; };
+    const auto found = std::ranges::find_if(levels, holds);
+    return found == levels.end() ? levels.back() : *found;
   }
 
   [[nodiscard]] std::uint32_t place_of(const Node& node, DeviceId device) const {
@@ -460,7 +495,9 @@ class CostBuilder {
   const Machine& machine_;
   const StepLengths& lengths_;
   const CollectiveOptions& options_;
-  std::vector<Residence> residence_;              // By device.
+  std::vector<std::int64_t> streamed_;            // Bytes of a step, by device,
+  std::vector<std::int64_t> layers_;              // in so many layers,
+  std::vector<Residence> residence_;              // from there.
   TaskPieces pieces_;                             // Of the node at hand.
   std::map<std::size_t, std::int64_t> together_;  // By node of the cluster, of the node at hand.
   struct KnownGemm {

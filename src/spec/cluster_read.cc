@@ -84,6 +84,7 @@ DeviceType read_device_type(ObjectReader reader, const std::string& name) {
   type.l2_bandwidth = read_bandwidth(reader, "l2_gb_per_s");
   type.l3 = read_bytes(reader, "l3_mib", kMib, kCacheMib);
   type.l3_bandwidth = read_bandwidth(reader, "l3_gb_per_s");
+  type.l3_devices = reader.optional_integer("l3_devices", kCores);
   type.matrix_flops = read_flops(reader, "matrix_tflops");
   type.vector_flops = read_flops(reader, "vector_tflops");
   type.num_cores = reader.optional_integer("num_cores", kCores);

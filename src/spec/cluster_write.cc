@@ -77,6 +77,7 @@ json json_of(const DeviceType& type) {
   put(object, "l2_gb_per_s", type.l2_bandwidth);
   put(object, "l3_mib", type.l3, kMib);
   put(object, "l3_gb_per_s", type.l3_bandwidth);
+  put(object, "l3_devices", type.l3_devices);
   put(object, "matrix_tflops", type.matrix_flops);
   put(object, "vector_tflops", type.vector_flops);
   put(object, "num_cores", type.num_cores);

@@ -91,11 +91,16 @@ std::optional<Bytes> l1_of(hwloc_topology_t topology, const Core& core) {
   return Bytes{static_cast<std::int64_t>(cache->attr->cache.size)};
 }
 
+struct CacheShare {
+  Bytes bytes;
+  std::int64_t devices = 1;  // That reach the same caches.
+};
+
 // The caches of one level that the first device reaches, each shared out among the devices that
 // reach it.
-std::optional<Bytes> cache_share(hwloc_topology_t topology, hwloc_obj_type_t level,
-                                 const std::vector<Core>& cores,
-                                 const std::vector<CoreList>& devices) {
+std::optional<CacheShare> cache_share(hwloc_topology_t topology, hwloc_obj_type_t level,
+                                      const std::vector<Core>& cores,
+                                      const std::vector<CoreList>& devices) {
   const auto caches_of = [&](const CoreList& list) {
     std::set<hwloc_obj_t> caches;
     for (const std::size_t core : list) {
@@ -107,10 +112,11 @@ std::optional<Bytes> cache_share(hwloc_topology_t topology, hwloc_obj_type_t lev
   for (const CoreList& list : devices) {
     for (hwloc_obj_t cache : caches_of(list)) ++users[cache];
   }
-  Bytes share;
+  CacheShare share;
   for (hwloc_obj_t cache : caches_of(devices.front())) {
     if (cache == nullptr || cache->attr->cache.size == 0) return std::nullopt;
-    share += Bytes{static_cast<std::int64_t>(cache->attr->cache.size) / users.at(cache)};
+    share.bytes += Bytes{static_cast<std::int64_t>(cache->attr->cache.size) / users.at(cache)};
+    share.devices = users.at(cache);
   }
   return share;
 }
@@ -179,13 +185,18 @@ Result<ClusterSpec> local_cluster(const LocalOptions& options) {
                   .kind = DeviceKind::cpu,
                   .memory = memory / division.num_devices,
                   .l1 = l1_of(topology, cores.front()),
-                  .l2 = cache_share(topology, HWLOC_OBJ_L2CACHE, cores, assigned),
-                  .l3 = cache_share(topology, HWLOC_OBJ_L3CACHE, cores, assigned),
                   .num_cores = division.cores_per_device};
   type.sources = {{"memory_gib", hwloc_source}, {"num_cores", hwloc_source}};
+  if (const auto l2 = cache_share(topology, HWLOC_OBJ_L2CACHE, cores, assigned))
+    type.l2 = l2->bytes;
+  if (const auto l3 = cache_share(topology, HWLOC_OBJ_L3CACHE, cores, assigned)) {
+    type.l3 = l3->bytes;
+    if (l3->devices > 1) type.l3_devices = l3->devices;
+  }
   if (type.l1) type.sources["l1_kib"] = hwloc_source;
   if (type.l2) type.sources["l2_mib"] = hwloc_source;
   if (type.l3) type.sources["l3_mib"] = hwloc_source;
+  if (type.l3_devices) type.sources["l3_devices"] = hwloc_source;
 
   DeviceGroup group{.count = division.num_devices};
   for (const CoreList& list : assigned) {

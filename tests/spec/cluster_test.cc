@@ -23,7 +23,7 @@ json mixed() {
               "matrix_tflops": {"bf16": 989.4, "f16": 989.4}, "vector_tflops": {"f32": 66.9},
               "num_cores": 132, "clock_ghz": 1.83, "launch_latency_us": 2.3, "idle_watts": 70,
               "max_watts": 700, "usd_per_hour": 3.1, "sources": {"memory_gib": "a datasheet"}},
-      "cores": {"kind": "cpu", "memory_gib": 16, "l3_mib": 32, "l3_gb_per_s": 200}
+      "cores": {"kind": "cpu", "memory_gib": 16, "l3_mib": 32, "l3_gb_per_s": 200, "l3_devices": 2}
     },
     "node_types": [
       {"name": "gpus", "count": 2, "devices": [{"type": "big", "count": 4}],
@@ -72,6 +72,8 @@ TEST(ClusterFromJson, ReadsEveryFigureInItsUnit) {
   EXPECT_EQ(big.max_watts, 700);
   EXPECT_EQ(big.usd_per_hour, 3.1);
   EXPECT_EQ(big.sources, (Sources{{"memory_gib", "a datasheet"}}));
+  EXPECT_EQ(big.l3_devices, std::nullopt);
+  EXPECT_EQ(cluster->device_types.at(1).l3_devices, 2);
 
   const NodeType& gpus = cluster->node_types.at(0);
   EXPECT_DOUBLE_EQ(gpus.fabrics.at(1).shared_bandwidth->value, 100e9);

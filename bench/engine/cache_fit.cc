@@ -67,8 +67,10 @@ struct Level {
 };
 
 Result<std::string> compare_at(const Level& level, DType dtype, const std::vector<int>& core) {
-  constexpr std::int64_t kSteps = 400;
-  constexpr double kFill = 0.7;  // Of the cache by a partition's weights; the rest is in use too.
+  // Few, many times: keys and values stay small beside the weights.
+  constexpr std::int64_t kSteps = 32;
+  constexpr int kTimes = 12;
+  constexpr double kFill = 0.6;  // Of the cache by a partition's weights; the rest is in use too.
   const auto model = ModelOnDisk::make(
       two_layers(static_cast<std::int64_t>(kFill * static_cast<double>(level.bytes)), dtype));
   if (!model) return tl::unexpected(model.error());
@@ -81,9 +83,11 @@ Result<std::string> compare_at(const Level& level, DType dtype, const std::vecto
       Split{.strategy = "tp_pp", .options = {{"tp", "2"}}}};
   auto runs = make_runs(*model, splits);
   if (!runs) return tl::unexpected(runs.error());
-  const auto one = run_in_turn(*runs, {.length = kContext, .count = 1, .output_len = kSteps});
+  const auto one =
+      run_in_turn(*runs, {.length = kContext, .count = 1, .output_len = kSteps, .times = kTimes});
   if (!one) return tl::unexpected(one.error());
-  const auto two = run_in_turn(*runs, {.length = kContext, .count = 2, .output_len = kSteps});
+  const auto two =
+      run_in_turn(*runs, {.length = kContext, .count = 2, .output_len = kSteps, .times = kTimes});
   if (!two) return tl::unexpected(two.error());
   const double near = rate_from(core, whole / 2);
   const double far = rate_from(core, whole);

@@ -51,6 +51,8 @@ struct Prompts {
   std::int64_t length = 1;
   std::int64_t count = 1;
   std::int64_t output_len = 1;
+  int times =
+      1;  // One after the other: the last one's prefill counts, and the decode steps of all.
 };
 
 // Seconds from the start to the first token of the last request, and of each decode step after it.

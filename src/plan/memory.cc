@@ -194,7 +194,12 @@ std::vector<std::int64_t> value_bytes_by_device(const Plan& plan, ValueId id,
     last = &box;
     bytes[index_of(device)] += bytes_of_last;
   };
-  const std::vector<Buffer> buffers = buffers_of(plan.layout_of(id));
+  const Layout& layout = plan.layout_of(id);
+  if (layout.kind == LayoutKind::whole) {  // A buffer each: no device has a piece twice.
+    for (const Piece& piece : layout.pieces) add(piece.device, piece.box);
+    return bytes;
+  }
+  const std::vector<Buffer> buffers = buffers_of(layout);
   for (const Buffer& buffer : buffers) add(buffer.device, buffer.box);
   return bytes;
 }

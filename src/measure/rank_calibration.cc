@@ -108,6 +108,16 @@ std::vector<TransferTime> merged(const std::vector<const std::vector<TransferTim
   return result;
 }
 
+// With the sizes that only others have told of.
+std::vector<TransferTime> completed(std::vector<TransferTime> curve,
+                                    const std::vector<TransferTime>& others) {
+  for (const TransferTime& time : others) {
+    const auto place = std::ranges::lower_bound(curve, time.bytes, {}, &TransferTime::bytes);
+    if (place == curve.end() || place->bytes != time.bytes) curve.insert(place, time);
+  }
+  return curve;
+}
+
 // An exchange of all ranks, as one of hosts: what the ranks of the host that sends most of all send
 // to other hosts together, at the bytes of each message.
 GroupCurve between_hosts(const ClusterSpec& hosts, const GroupCurve& ranks) {
@@ -136,6 +146,9 @@ void put_links(ClusterSpec& hosts, const std::vector<std::vector<TransferTime>>&
       for (const std::size_t node : {from, to}) between[node].push_back(&handovers[i]);
     }
   }
+  std::vector<const std::vector<TransferTime>*> all;
+  for (const auto& curves : between) all.insert(all.end(), curves.begin(), curves.end());
+  const std::vector<TransferTime> anywhere = merged(all);
   for (std::size_t node = 0; node < hosts.nodes.size(); ++node) {
     NodeType& type = hosts.node_types[hosts.nodes[node].type];
     MeasuredTransfers transfers{.messages = merged(within[node])};
@@ -143,7 +156,7 @@ void put_links(ClusterSpec& hosts, const std::vector<std::vector<TransferTime>>&
     if (one_host) transfers.all_reduces = {group.all_reduce};
     if (transfers != MeasuredTransfers{}) put_transfers(transfers, type.fabrics.front());
     if (one_host) continue;
-    transfers = {.messages = merged(between[node]),
+    transfers = {.messages = completed(merged(between[node]), anywhere),
                  .exchanges = {between_hosts(hosts, group.exchange)}};
     if (hosts.nodes.size() == hosts.devices.size()) transfers.all_reduces = {group.all_reduce};
     const LinkCosts link = fit_link(transfers);
@@ -200,7 +213,7 @@ Status follow_calibration(Ranks& ranks, const ExecDevice& device, double least_s
       return measured;
     send_text(ranks, 0, cluster_to_json(*alone).dump());
   }
-  const auto model = ModelOnDisk::make(transfer_model(ranks.size()));
+  const auto model = ModelOnDisk::make(transfer_model(ranks.size(), true));
   if (!model) return tl::unexpected(model.error());
   // The pipeline, then the exchanges.
   for (int run = 0; run < 2 * transfer_rounds(least_seconds); ++run) {

@@ -74,8 +74,8 @@ Result<Seconds> each_step(const TransferRuns& runs, const OptionValues& options,
   constexpr std::int64_t kDecodeSteps = 32;
   std::vector<double> between;
   for (int round = 0; round < runs.rounds; ++round) {
-    const auto run = ThinRun::make(transfer_model(runs.devices.size()), options, runs.devices,
-                                   runs.ranks, kAwake);
+    const auto run = ThinRun::make(transfer_model(runs.devices.size(), runs.ranks != nullptr),
+                                   options, runs.devices, runs.ranks, kAwake);
     if (!run) return tl::unexpected(run.error());
     const auto decodes = (*run)->run(16, kDecodeSteps);
     if (!decodes) return tl::unexpected(decodes.error());
@@ -105,30 +105,43 @@ TransferTime exchange_of(std::size_t members, const TransferTime& all_reduce) {
           .us = positive(all_reduce.us / 2)};
 }
 
+// What was seen of messages from a device to the next.
+struct Handovers {
+  std::vector<double> durations;  // Where the receiver came first.
+  std::size_t count = 0;          // All.
+
+  // Where receivers mostly came later, the few that did not were disturbed.
+  [[nodiscard]] bool tell() const {
+    return 4 * durations.size() >= std::max<std::size_t>(1, count);
+  }
+};
+
 // From each device to the next.
-void append_handovers(const Communications& step, std::vector<std::vector<double>>& durations) {
+void append_handovers(const Communications& step, std::vector<Handovers>& handovers) {
   for (const auto& [node, members] : step) {
     if (members.size() != 2) continue;
     const bool in_order = index_of(members[0].device) < index_of(members[1].device);
     const TaskRecord& sender = members[in_order ? 0 : 1];
     const TaskRecord& receiver = members[in_order ? 1 : 0];
+    Handovers& seen = handovers[index_of(sender.device)];
+    ++seen.count;
     // Of what has travelled before the receiver looked, only the rest would be seen.
-    if (receiver.start <= sender.start)
-      durations[index_of(sender.device)].push_back(microseconds_of(members));
+    if (receiver.start <= sender.start) seen.durations.push_back(microseconds_of(members));
   }
 }
 
 }  // namespace
 
 // A layer for each stage and a head for each device. The FFN is three times as wide as the rest: a
-// stage of a decode step takes more than a step takes to reach all ranks, so that receivers wait,
-// and less than Patience::kUsual, so that nobody has to be woken.
-ModelSpec transfer_model(std::size_t devices) {
+// stage of a decode step takes more than a step takes to reach all threads, so that receivers wait.
+// Between ranks it is wider, for a step takes longer to reach them, and where they share cores a
+// message takes as long as those who wait beside it keep theirs awake (BackOff).
+ModelSpec transfer_model(std::size_t devices, bool of_ranks) {
   const auto count = static_cast<std::int64_t>(devices);
   ModelSpec model = thin_model({.hidden_size = kHidden,
                                 .num_layers = std::max<std::int64_t>(count, 4),
                                 .num_heads = std::max<std::int64_t>(count, 2)});
-  model.intermediate_size = std::max<std::int64_t>(3 * kHidden, count);
+  model.intermediate_size = std::max<std::int64_t>((of_ranks ? 6 : 3) * kHidden, count);
   return model;
 }
 
@@ -156,20 +169,20 @@ Result<GroupTimes> measure_group(const TransferRuns& runs) {
 
 Result<PipelineTimes> measure_pipeline(const TransferRuns& runs) {
   const std::size_t stages = runs.devices.size();
-  std::map<std::int64_t, std::vector<std::vector<double>>> durations;  // By tokens, then sender.
+  std::map<std::int64_t, std::vector<Handovers>> handovers;  // By tokens, then sender.
   const auto between =
       each_step(runs, {{"tp", "1"}, {"pp", std::to_string(stages)}},
                 [&](std::int64_t tokens, const Communications& step) {
-                  append_handovers(step, durations.try_emplace(tokens, stages - 1).first->second);
+                  append_handovers(step, handovers.try_emplace(tokens, stages - 1).first->second);
                 });
   if (!between) return tl::unexpected(between.error());
   PipelineTimes times{.handovers = std::vector<std::vector<TransferTime>>(stages - 1),
                       .step = *between};
-  for (auto& [tokens, senders] : durations) {
+  for (auto& [tokens, senders] : handovers) {
     for (std::size_t i = 0; i < senders.size(); ++i) {
-      if (senders[i].empty()) continue;
-      times.handovers[i].push_back(
-          {.bytes = bytes_of_tokens(tokens), .us = positive(median(std::move(senders[i])))});
+      if (!senders[i].tell()) continue;
+      times.handovers[i].push_back({.bytes = bytes_of_tokens(tokens),
+                                    .us = positive(median(std::move(senders[i].durations)))});
     }
   }
   return times;

@@ -16,7 +16,7 @@
 namespace weir {
 
 // What is run on so many devices; the other ranks follow with the same model.
-[[nodiscard]] ModelSpec transfer_model(std::size_t devices);
+[[nodiscard]] ModelSpec transfer_model(std::size_t devices, bool of_ranks);
 
 // Each of the two below measures in so many runs, and other ranks have to follow as many. One is
 // enough where timings may be rough (CalibrationOptions).
@@ -43,7 +43,8 @@ struct GroupTimes {
 [[nodiscard]] Result<GroupTimes> measure_group(const TransferRuns& runs);
 
 struct PipelineTimes {
-  // From device i to device i + 1, a stage each. Empty where the receiver never came first.
+  // From device i to device i + 1, a stage each. Sizes at which the receiver hardly ever came first
+  // are left out.
   std::vector<std::vector<TransferTime>> handovers;
   Seconds step;  // Between two decode steps.
 };

@@ -43,7 +43,7 @@ tune_tcp() { # NAMESPACE
 # than it should be. A large bucket would let short messages through for nothing.
 shape() { # NAMESPACE CARD RATE
   ip -n "$1" link set "$2" gso_max_segs 4 || return 1
-  ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$3" burst 64kb latency 100ms
+  ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$3" burst 16kb latency 100ms
 }
 
 set_up() { # ID RATE HOST...

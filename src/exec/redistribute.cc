@@ -366,10 +366,10 @@ CommTask::CommTask(const StepView& step, DeviceState& device, NodeId node,
 }
 
 void CommTask::begin(TaskFacts& facts) {
-  if (node_.kind != OpKind::kv_copy) device_.allocate(step_, node_.outputs[0]);
   if (is_all_reduce()) {
     begin_all_reduce();
   } else {
+    if (node_.kind != OpKind::kv_copy) device_.allocate(step_, node_.outputs[0]);
     const auto id = static_cast<NodeId>(&node_ - plan_.nodes.data());
     transfers_ = task_transfers(step_, device_.id, id, facts);
     begin_transfers();
@@ -457,7 +457,18 @@ void CommTask::begin_all_reduce() {
       .rank = static_cast<std::size_t>(rank),
       .elements = elements,
       .one_shot = is_one_shot(members.size(), elements * static_cast<std::int64_t>(sizeof(float)))};
-  const float* input = device_.values[index_of(node_.inputs[0])].parts.front().data();
+  LocalValue& source = device_.values[index_of(node_.inputs[0])];
+  LocalValue& target = device_.values[index_of(node_.outputs[0])];
+  // In two rounds each part of the input is read by one member only, and written again when that
+  // one has: the sum can take its place, which is in the caches, where new memory would not be.
+  if (!all_reduce_.one_shot && source.readers_left == 1) {
+    target.parts.swap(source.parts);
+    all_reduce_.input = target.parts.front().data();
+  } else {
+    device_.allocate(step_, node_.outputs[0]);
+    all_reduce_.input = source.parts.front().data();
+  }
+  const float* const input = all_reduce_.input;
   const auto n = static_cast<std::int64_t>(members.size());
   for (std::size_t i = 0; i < members.size(); ++i) {
     if (i == all_reduce_.rank) continue;
@@ -523,7 +534,7 @@ void CommTask::consume() {
 
 void CommTask::consume_all_reduce() {
   float* const output = device_.values[index_of(node_.outputs[0])].parts.front().data();
-  const float* const input = device_.values[index_of(node_.inputs[0])].parts.front().data();
+  const float* const input = all_reduce_.input;
   const auto n = static_cast<std::int64_t>(all_reduce_.members.size());
   const auto message_of = [&](std::size_t member) {
     return floats_of(

@@ -55,10 +55,11 @@ struct Transfer {
 
 // How the executor reduces `bytes` over a group: everything to everybody at once, or each member
 // its part, which it then hands round. Up to this size the time is that of the rounds, not of the
-// bytes.
+// bytes. Of two members either way sends as much, but in two rounds the sum takes the place of the
+// terms, and is half as much work: 4 MB between two cores take 310 us for 670.
 inline constexpr std::int64_t kOneShotAllReduce = 64 << 10;
 [[nodiscard]] constexpr bool is_one_shot(std::size_t members, std::int64_t bytes) {
-  return members == 2 || bytes <= kOneShotAllReduce;
+  return members < 2 || bytes <= kOneShotAllReduce;
 }
 
 }  // namespace weir

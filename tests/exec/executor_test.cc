@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "plan/transfers.h"
 #include "tests/exec/machine.h"
 
 namespace weir {
@@ -37,6 +38,19 @@ TEST(Executor, DecodesAsItPrefills) {
     one_by_one[0].insert(one_by_one[0].end(), logits[0].begin(), logits[0].end());
   }
   expect_near(one_by_one, machine.run(plan, {{2, tokens}}));
+}
+
+// More than kOneShotAllReduce: members reduce a part each and hand it round, in place.
+TEST(Executor, ReducesManyTokensInTwoRounds) {
+  const std::vector<Turn> turns = {{1, some_tokens(200, 1)}, {2, some_tokens(200, 2)}};
+  Machine alone({});
+  const Logits expected = alone.run(alone.plan(on_devices(1, 2), 2), turns);
+  for (const std::uint32_t devices : {2U, 4U}) {
+    Machine machine({.num_devices = devices});
+    const std::int64_t bytes = 400 * machine.header().model.hidden_size * 4;
+    EXPECT_FALSE(is_one_shot(devices, bytes));
+    expect_near(machine.run(machine.plan(on_devices(devices, 2), 2), turns), expected);
+  }
 }
 
 TEST(Executor, LetsRequestsWithoutNewTokensRest) {

@@ -51,7 +51,7 @@ TEST(Collectives, OfMeasuredCpusAreTheExecutors) {
   EXPECT_NEAR(large.latency.value, 2e-6, 1e-12);
   EXPECT_NEAR(large.transfer.value, 2 * 0.75 * 1e6 / 10e9, 1e-9);
   EXPECT_EQ(cost_of(topology, shape_of(OpKind::all_reduce, 2, 1'000'000)).algorithm,
-            CollectiveAlgorithm::one_shot);
+            CollectiveAlgorithm::direct);
 }
 
 TEST(Collectives, AcrossNodesEveryCardIsUsed) {

@@ -103,6 +103,7 @@ std::vector<TransferTime> merged(const std::vector<const std::vector<TransferTim
     for (const TransferTime& time : *curve) by_bytes[time.bytes].push_back(time.us);
   }
   std::vector<TransferTime> result;
+  result.reserve(by_bytes.size());
   for (auto& [bytes, times] : by_bytes)
     result.push_back({.bytes = bytes, .us = rounded(median(std::move(times)))});
   return result;

@@ -130,13 +130,13 @@ class Lowering {
   struct LayerIds {
     LayoutId residual{}, q{}, kv{}, k_cache_before{}, v_cache_before{}, k_cache{}, v_cache{};
     std::vector<RoundIds> rounds;
-    LayoutId attention;
+    LayoutId attention{};
     std::vector<LayoutId> attention_via;
-    LayoutId attention_out, ffn_hidden;
-    LayoutId projection_input;  // normed, where q, k and v are projected
-    LayoutId attn_branch;       // partial sums of o_proj
-    LayoutId ffn_input;         // normed, where the FFN is
-    LayoutId ffn_branch;        // partial sums of ffn_down
+    LayoutId attention_out{}, ffn_hidden{};
+    LayoutId projection_input{};  // normed, where q, k and v are projected
+    LayoutId attn_branch{};       // partial sums of o_proj
+    LayoutId ffn_input{};         // normed, where the FFN is
+    LayoutId ffn_branch{};        // partial sums of ffn_down
     bool cache_is_local = false;
   };
   struct Chain {

@@ -313,7 +313,7 @@ std::vector<std::int64_t> weight_bytes_by_device(const Plan& plan,
   std::vector<std::vector<const Node*>> layers(1 + num_layers);  // From -1 on.
   for (const Node& node : plan.nodes) {
     if (has_weights(plan.model, node.kind))
-      layers[static_cast<std::size_t>(weight_layer(node) + 1)].push_back(&node);
+      layers[static_cast<std::size_t>(std::int64_t{weight_layer(node)} + 1)].push_back(&node);
   }
   std::map<Signature, std::vector<std::int64_t>> known;
   std::vector<std::int64_t> bytes(plan.devices.size(), 0);

@@ -61,10 +61,7 @@ class WorkCount {
     const std::int64_t size = size_in_bytes(plan_.activation_dtype);
     const std::int64_t hidden = plan_.model.hidden_size;
     using enum OpKind;
-    if (node_.kind == kv_append) {
-      count_append(output, piece);
-      return;
-    }
+    if (node_.kind == kv_append) return count_append(output, piece);
     if (node_.kind == score_slice || node_.kind == attend_scores) {
       count_scores(layout, shape, piece);
       return;

@@ -112,7 +112,8 @@ struct Executor::Impl {
   }
 
   [[nodiscard]] std::vector<std::unique_ptr<Communicator>> make_communicators() const {
-    if (options.ranks == nullptr) return make_thread_communicators(options.devices.size(), options.awake);
+    if (options.ranks == nullptr)
+      return make_thread_communicators(options.devices.size(), options.awake);
     std::vector<std::unique_ptr<Communicator>> own;
     own.push_back(options.ranks->communicator());
     return own;

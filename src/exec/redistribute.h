@@ -49,7 +49,7 @@ class CommTask {
     std::size_t rank = 0;
     std::int64_t elements = 0;
     const float* input = nullptr;  // This device's terms.
-    bool one_shot = false;  // Everybody sends everything: fewer rounds, for small messages.
+    bool one_shot = false;         // Everybody sends everything: fewer rounds, for small messages.
     bool handing_round = false;
   };
 

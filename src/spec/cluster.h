@@ -51,7 +51,8 @@ struct DeviceType {
   std::optional<BytesPerSecond> l2_bandwidth = {};
   std::optional<Bytes> l3 = {};
   std::optional<BytesPerSecond> l3_bandwidth = {};
-  std::optional<std::int64_t> l3_devices = {};  // That share one L3, side by side; else each its own.
+  std::optional<std::int64_t> l3_devices =
+      {};                       // That share one L3, side by side; else each its own.
   PeakFlops matrix_flops = {};  // Tensor cores, AMX.
   PeakFlops vector_flops = {};
   std::optional<std::int64_t> num_cores = {};  // SMs of a GPU.

@@ -401,8 +401,8 @@ class CostBuilder {
 
   // A CPU's receiver reads the sender's memory, but keys and values first come out of the blocks of
   // the sender's cache into a buffer. Every layer uses the same buffers: they are where a layer's
-  // weights and cache have left them. Known where the kernels have been measured; the messages that
-  // were measured land in buffers that larger ones have pushed out of L2 and further.
+  // weights and cache have left them. Known where the kernels have been measured; of the messages
+  // that were measured within a node, those larger than L2 land in memory that no cache holds.
   void carry_cache(DeviceId from, DeviceId to, std::int64_t amount, CommCost& cost) const {
     const auto passing = [&](DeviceId device, std::int64_t bytes, const Residence& through) {
       return machine_.model_of(device).stream({.bytes = bytes, .cold = true}, through).time;
@@ -416,7 +416,7 @@ class CostBuilder {
       return;
     }
     const std::int64_t near = levels.front().capacity / 2;
-    if (amount <= near) return;
+    if (amount <= near || machine_node_of(from) != machine_node_of(to)) return;
     const auto known = message_cost(machine_.topology(), from, to, near);
     const double times = static_cast<double>(amount) / static_cast<double>(near);
     const double share = std::min(1.0, times * known->transfer.value / cost.transfer.value);

@@ -25,11 +25,13 @@ TEST(MpiMeasure, CalibratesTheRanksThatTheBenchRunsOn) {
   const json cluster = parse_json(calibrated.out, "stdout").value();
   EXPECT_GT(cluster["node_types"][0]["fabrics"][0]["gb_per_s"], 0.0);
   EXPECT_GT(cluster["node_types"][0]["fabrics"][0]["latency_us"], 0.0);
-  // From a decode step's 2 kB up to a prefill's 2 MB.
-  const json& exchange = cluster["node_types"][0]["fabrics"][0]["transfers"]["exchanges"].at(0);
+  // From a decode step's 2 kB up to a prefill's 2 MB, which are exchanged half and half.
+  const json& transfers = cluster["node_types"][0]["fabrics"][0]["transfers"];
+  const json& exchange = transfers["exchanges"].at(0);
   EXPECT_EQ(exchange["members"], 2);
   EXPECT_EQ(exchange["times"].front()["bytes"], 2048);
-  EXPECT_EQ(exchange["times"].back()["bytes"], 2 << 20);
+  EXPECT_EQ(exchange["times"].back()["bytes"], 1 << 20);
+  EXPECT_EQ(transfers["all_reduces"].at(0)["times"].back()["bytes"], 2 << 20);
 
   const std::string model = folder.file("model");
   ASSERT_EQ(run_weir({"model", "new", "--preset", "tiny", "--out", model}).exit_code, 0);

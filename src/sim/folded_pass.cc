@@ -194,22 +194,30 @@ void FoldedPass::play(std::uint32_t phase) {
   }
 }
 
+// The queues go on where the phase's tasks end.
+void FoldedPass::take_over_ends(std::uint32_t phase) {
+  for (std::uint32_t n = folded_.first_node()[phase]; n < folded_.first_node()[phase + 1]; ++n) {
+    for (std::uint32_t t = ops_[n].first_task; t < ops_[n + 1].first_task; ++t) {
+      const SimTime end = cells_[tasks_[t].cell];
+      free_at_[ops_[n].is_comm ? 1 : 0][tasks_[t].colour] = end;
+      end_ = std::max(end_, end);
+    }
+  }
+}
+
 // A step's times are maxima and sums of earlier ones. So once all ends of a period lie equally much
 // later than those of the period before, they do so in all that follow: what came from outside and
 // does not move with them was no longer the latest.
 void FoldedPass::repeat(std::span<const std::uint32_t> period, std::size_t times) {
-  std::vector<std::uint32_t> tasks;
+  std::vector<std::uint32_t> cells;
   bool watched = false;
   for (const std::uint32_t phase : period) {
     for (std::uint32_t n = folded_.first_node()[phase]; n < folded_.first_node()[phase + 1]; ++n) {
       watched = watched || ops_[n].watched;
       for (std::uint32_t t = ops_[n].first_task; t < ops_[n + 1].first_task; ++t)
-        tasks.push_back(t);
+        cells.push_back(tasks_[t].cell);
     }
   }
-  std::vector<std::uint32_t> cells;
-  cells.reserve(tasks.size());
-  for (const std::uint32_t task : tasks) cells.push_back(tasks_[task].cell);
   std::ranges::sort(cells);
   // Every use of a shared link is looked at, and a cell that is written twice does not keep both.
   const bool countable = !watched && std::ranges::adjacent_find(cells) == cells.end();
@@ -226,16 +234,7 @@ void FoldedPass::repeat(std::span<const std::uint32_t> period, std::size_t times
     if (!uniform) continue;
     const SimTime rest = {shift.ns * static_cast<std::int64_t>(times - 1)};
     for (const std::uint32_t cell : cells) cells_[cell] += rest;
-    for (const std::uint32_t phase : period) {
-      for (std::uint32_t n = folded_.first_node()[phase]; n < folded_.first_node()[phase + 1];
-           ++n) {
-        for (std::uint32_t t = ops_[n].first_task; t < ops_[n + 1].first_task; ++t) {
-          const SimTime end = cells_[tasks_[t].cell];
-          free_at_[ops_[n].is_comm ? 1 : 0][tasks_[t].colour] = end;
-          end_ = std::max(end_, end);
-        }
-      }
-    }
+    for (const std::uint32_t phase : period) take_over_ends(phase);
     return;
   }
 }

@@ -73,6 +73,7 @@ class FoldedPass {
   void play(std::uint32_t phase);
   // Plays phases that come `times` times on end.
   void repeat(std::span<const std::uint32_t> period, std::size_t times);
+  void take_over_ends(std::uint32_t phase);
   void compute(const Op& op, std::uint32_t end_task);
   void communicate(const Op& op, std::uint32_t end_task);
   [[nodiscard]] SimTime arrival(std::uint32_t task, SimTime free) const;

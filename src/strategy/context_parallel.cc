@@ -42,7 +42,7 @@ class ContextParallel final : public Strategy {
       MicrobatchLayouts microbatch = layouts_in_stages(
           model_, stages_, requests,
           [&](std::span<const DeviceId> group) { return layer(group, requests, blocks); });
-      microbatch.embedding = token_blocks(stages_.groups.front(), requests);
+      microbatch.embedding = tokens_of(stages_.groups.front(), requests);
       layouts.microbatches.push_back(std::move(microbatch));
     }
     layouts.order = in_microbatch_order(static_cast<std::int64_t>(layouts.microbatches.size()),
@@ -70,27 +70,13 @@ class ContextParallel final : public Strategy {
     return (longest + shape_.kv_block - 1) / shape_.kv_block;
   }
 
-  // Balanced: of 2 cp blocks device i has blocks i and 2 cp - 1 - i, so that under a causal mask
-  // an early and a late block make up for each other.
-  [[nodiscard]] Layout token_blocks(std::span<const DeviceId> group, Interval requests) const {
-    Layout layout;
-    const std::int64_t parts = shape_.balanced ? 2 * shape_.cp : shape_.cp;
-    const auto add = [&](std::int64_t rank, std::int64_t block) {
-      layout.pieces.push_back(
-          {.device = group[static_cast<std::size_t>(rank)],
-           .box = {.request = request_range(requests), .token = Range::block(block, parts)},
-           .over = {}});
-    };
-    for (std::int64_t rank = 0; rank < shape_.cp; ++rank) {
-      add(rank, rank);
-      if (shape_.balanced) add(rank, parts - 1 - rank);
-    }
-    return layout;
+  [[nodiscard]] Layout tokens_of(std::span<const DeviceId> group, Interval requests) const {
+    return token_blocks(group, requests, shape_.balanced);
   }
 
   [[nodiscard]] LayerLayouts layer(std::span<const DeviceId> group, Interval requests,
                                    std::int64_t blocks) const {
-    const Layout tokens = token_blocks(group, requests);
+    const Layout tokens = tokens_of(group, requests);
     LayerLayouts layer = {.residual = tokens,
                           .q = tokens,
                           .kv = tokens,
@@ -151,7 +137,7 @@ class ContextParallel final : public Strategy {
                                           std::int64_t blocks, std::int64_t shift) const {
     const Layout cache = shards(group, requests, blocks, shift);
     Layout attention = {.kind = LayoutKind::softmax, .pieces = {}};
-    for (const Piece& query : token_blocks(group, requests).pieces) {
+    for (const Piece& query : tokens_of(group, requests).pieces) {
       bool has_shard = false;
       for (const Piece& shard : cache.pieces) {
         if (shard.device != query.device) continue;

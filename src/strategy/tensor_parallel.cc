@@ -59,6 +59,23 @@ LayerLayouts tensor_parallel_layer(const ModelSpec& model, std::span<const Devic
           .ffn_hidden = ffn_columns(model, group, requests)};
 }
 
+Layout token_blocks(std::span<const DeviceId> group, Interval requests, bool balanced) {
+  const auto ranks = static_cast<std::int64_t>(group.size());
+  const std::int64_t blocks = balanced ? 2 * ranks : ranks;
+  Layout layout;
+  const auto add = [&](std::int64_t rank, std::int64_t block) {
+    layout.pieces.push_back(
+        {.device = group[static_cast<std::size_t>(rank)],
+         .box = {.request = request_range(requests), .token = Range::block(block, blocks)},
+         .over = {}});
+  };
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    add(rank, rank);
+    if (balanced) add(rank, blocks - 1 - rank);
+  }
+  return layout;
+}
+
 Layout ffn_columns(const ModelSpec& model, std::span<const DeviceId> group, Interval requests) {
   const auto tp = static_cast<std::int64_t>(group.size());
   return split(group, [&](std::int64_t rank) {

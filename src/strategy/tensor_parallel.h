@@ -34,6 +34,11 @@ inline constexpr OptionSpec kMicrobatches = {.name = "microbatches",
                                                  std::span<const DeviceId> group,
                                                  Interval requests);
 
+// Tokens of each request in even blocks. Balanced: of 2 n blocks rank i of n has blocks i and
+// 2 n - 1 - i, so that under a causal mask an early and a late block make up for each other.
+[[nodiscard]] Layout token_blocks(std::span<const DeviceId> group, Interval requests,
+                                  bool balanced = false);
+
 // FFN columns in even parts.
 [[nodiscard]] Layout ffn_columns(const ModelSpec& model, std::span<const DeviceId> group,
                                  Interval requests);

@@ -12,18 +12,25 @@ namespace {
 
 class TensorPipeline final : public Strategy {
  public:
-  TensorPipeline(ModelSpec model, Stages stages, std::int64_t microbatches)
-      : model_(std::move(model)), stages_(std::move(stages)), microbatches_(microbatches) {}
+  TensorPipeline(ModelSpec model, Stages stages, std::int64_t microbatches,
+                 std::int64_t sequence_parallel)
+      : model_(std::move(model)),
+        stages_(std::move(stages)),
+        microbatches_(microbatches),
+        sequence_parallel_(sequence_parallel) {}
 
   [[nodiscard]] std::int64_t num_devices() const override { return stages_.num_devices(); }
 
   [[nodiscard]] StepLayouts layouts(const StepShape& step) const override {
+    const bool by_tokens = splits_tokens(step);
     StepLayouts layouts;
     for (const Interval requests :
          even_microbatches(static_cast<std::int64_t>(step.size()), microbatches_)) {
       layouts.microbatches.push_back(
           layouts_in_stages(model_, stages_, requests, [&](std::span<const DeviceId> group) {
-            return tensor_parallel_layer(model_, group, requests);
+            LayerLayouts layer = tensor_parallel_layer(model_, group, requests);
+            if (by_tokens) layer.residual = token_blocks(group, requests);
+            return layer;
           }));
     }
     layouts.order = in_microbatch_order(static_cast<std::int64_t>(layouts.microbatches.size()),
@@ -32,13 +39,26 @@ class TensorPipeline final : public Strategy {
   }
 
   [[nodiscard]] bool same_layouts(const StepShape& a, const StepShape& b) const override {
-    return a.size() == b.size();
+    return a.size() == b.size() && splits_tokens(a) == splits_tokens(b);
   }
 
  private:
+  // The one token of a decode step would be one device's, and the others would wait for it.
+  [[nodiscard]] bool splits_tokens(const StepShape& step) const {
+    if (sequence_parallel_ == 0) return false;
+    std::int64_t tokens = 0;
+    std::int64_t requests = 0;
+    for (const RequestShape& request : step) {
+      tokens += request.q_len;
+      requests += request.q_len > 0 ? 1 : 0;
+    }
+    return requests > 0 && tokens >= sequence_parallel_ * requests;
+  }
+
   ModelSpec model_;
   Stages stages_;
   std::int64_t microbatches_;
+  std::int64_t sequence_parallel_;
 };
 
 // Rank r of stage s is device s * tp + r.
@@ -57,13 +77,16 @@ Result<std::unique_ptr<Strategy>> make_tensor_pipeline(const ModelSpec& model,
         fmt::format("--pp: found {}, allowed 1..{} (the model's layers)", pp, model.num_layers));
   }
   if (!problems.empty()) return invalid_input(join_problems(problems));
-  return make_stages(model, Stages::even(model.num_layers, pp, tp), options.number("microbatches"));
+  return make_stages(model, Stages::even(model.num_layers, pp, tp), options.number("microbatches"),
+                     options.number("sequence_parallel"));
 }
 
 Result<std::unique_ptr<Strategy>> make_single(const ModelSpec& model, const Options& /*options*/,
                                               const DeviceFacts& /*devices*/) {
   return make_stages(model, Stages::even(model.num_layers, 1, 1), 1);
 }
+
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 30;
 
 constexpr OptionSpec kTensorPipelineOptions[] = {
     {.name = "tp",
@@ -77,13 +100,20 @@ constexpr OptionSpec kTensorPipelineOptions[] = {
      .min = 1,
      .max = kMostRanks},
     kMicrobatches,
+    {.name = "sequence_parallel",
+     .help = "from so many new tokens per request on, norms and sums are split by tokens over a "
+             "stage; 0: never",
+     .default_value = "0",
+     .min = 0,
+     .max = kMostTokens},
 };
 
 }  // namespace
 
 std::unique_ptr<Strategy> make_stages(const ModelSpec& model, Stages stages,
-                                      std::int64_t microbatches) {
-  return std::make_unique<TensorPipeline>(model, std::move(stages), microbatches);
+                                      std::int64_t microbatches, std::int64_t sequence_parallel) {
+  return std::make_unique<TensorPipeline>(model, std::move(stages), microbatches,
+                                          sequence_parallel);
 }
 
 StrategyEntry single_strategy() {
@@ -102,8 +132,9 @@ StrategyEntry tensor_pipeline_strategy() {
           .help =
               "Splits heads and FFN columns over tp devices, layers over pp stages, the batch into "
               "microbatches.\n"
-              "Sends two all-reduces of [tokens, hidden] per layer within a stage, and [tokens, "
-              "hidden] between stages.\n"
+              "Sends two all-reduces of [tokens, hidden] per layer within a stage (with "
+              "sequence_parallel a reduce-scatter and an all-gather each), and [tokens, hidden] "
+              "between stages.\n"
               "Pays for models too large or too slow for one device, where links inside a stage "
               "are fast.",
           .options = kTensorPipelineOptions,

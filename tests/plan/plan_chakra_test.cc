@@ -159,6 +159,7 @@ std::vector<Case> cases() {
   for (const StepLengths& lengths : {decode, mixed}) {
     all.push_back(made("single", {}, lengths));
     all.push_back(made("tp_pp", {{"tp", "3"}, {"pp", "2"}, {"microbatches", "2"}}, lengths));
+    all.push_back(made("tp_pp", {{"tp", "3"}, {"sequence_parallel", "8"}}, lengths));
     all.push_back(made("attention_pool",
                        {{"tp", "2"},
                         {"pool", "3"},

@@ -39,7 +39,10 @@ OptionValues random_options(Random& random, std::string_view strategy) {
     return std::string(names.begin()[random.integer(0, std::ssize(names) - 1)]);
   };
   if (strategy == "tp_pp")
-    return {{"tp", pick({1, 2, 3, 4})}, {"pp", pick({1, 2, 3})}, {"microbatches", pick({1, 2, 4})}};
+    return {{"tp", pick({1, 2, 3, 4})},
+            {"pp", pick({1, 2, 3})},
+            {"microbatches", pick({1, 2, 4})},
+            {"sequence_parallel", pick({0, 1, 20})}};
   if (strategy == "attention_pool") {
     return {{"tp", pick({1, 2})},
             {"pp", pick({1, 2})},

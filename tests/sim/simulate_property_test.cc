@@ -112,6 +112,7 @@ TEST_P(SimulateLaws, Law5HoldsForEveryStrategy) {
         {"kv_block", "8"},
         {"pool_policy", "fixed"},
         {"microbatches", "2"}}},
+      {"tp_pp", {{"tp", "3"}, {"pp", "2"}, {"sequence_parallel", "1"}}},
       {"attention_pool",
        {{"tp", "1"},
         {"pool", "2"},

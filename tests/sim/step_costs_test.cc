@@ -19,6 +19,7 @@ namespace {
 TEST(StepCosts, TasksDoTheWorkOfTheirOwnPieces) {
   const std::pair<const char*, OptionValues> strategies[] = {
       {"tp_pp", {{"tp", "3"}, {"pp", "2"}, {"microbatches", "2"}}},
+      {"tp_pp", {{"tp", "3"}, {"sequence_parallel", "1"}}},
       {"attention_pool",
        {{"tp", "2"}, {"pool", "3"}, {"pool_policy", "fixed"}, {"threshold", "16"}}},
       {"attention_pool",

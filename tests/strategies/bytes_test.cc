@@ -158,6 +158,28 @@ TEST(BytesSent, TensorParallelAllReducesTheEmbeddingAndTwoBranchesPerLayer) {
   }
 }
 
+// A sum and what follows it cost as much in two halves; the embedding needs only one of them, and
+// stages hand on every row once.
+TEST(BytesSent, SequenceParallelSendsEmbeddingAndStagesLess) {
+  constexpr std::int64_t kFrom = 500;
+  for (const auto& [tp, pp, microbatches] :
+       {std::tuple{2, 1, 1}, {3, 1, 2}, {4, 2, 1}, {8, 3, 4}, {1, 3, 2}}) {
+    expect_bytes("tp_pp",
+                 {{"tp", text(tp)},
+                  {"pp", text(pp)},
+                  {"microbatches", text(microbatches)},
+                  {"sequence_parallel", text(kFrom)}},
+                 [tp = tp, pp = pp](const StepSetup& /*setup*/, const Symbols& s) {
+                   StepBytes bytes = tensor_parallel_bytes(s, tp, pp - 1);
+                   if (s.T < kFrom * s.W) return bytes;
+                   bytes.embedding /= 2;
+                   bytes.stages = (pp - 1) * s.T * s.H * s.a;
+                   bytes.logits += s.W * (tp - 1) * s.H * s.a;
+                   return bytes;
+                 });
+  }
+}
+
 struct PoolCase {
   std::int64_t tp;
   std::int64_t pp;

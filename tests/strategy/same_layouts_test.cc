@@ -57,11 +57,9 @@ std::vector<OptionValues> settings_of(const StrategyEntry& entry) {
     }
     settings = std::move(wider);
   }
-  const std::map<std::string_view, const char*> numbers = {{"threshold", "1500"},
-                                                           {"kv_block", "700"},
-                                                           {"pool", "12"},
-                                                           {"microbatches", "2"},
-                                                           {"cp", "3"}};
+  const std::map<std::string_view, const char*> numbers = {
+      {"threshold", "1500"}, {"kv_block", "700"}, {"pool", "12"},
+      {"microbatches", "2"}, {"cp", "3"},         {"sequence_parallel", "600"}};
   for (OptionValues& values : settings) {
     for (const OptionSpec& option : entry.options) {
       if (const auto number = numbers.find(option.name); number != numbers.end())
@@ -133,6 +131,21 @@ TEST(SameLayouts, OfAReplicatedPoolHoldWhileItsSizeStays) {
   // Before the step of the newcomer's first token it had nothing.
   EXPECT_FALSE(pool->same_layouts(decode({5120}), decode({5121})));
   EXPECT_TRUE(pool->same_layouts(decode({9000}), decode({90000}))) << "the pool is at its most";
+}
+
+TEST(SameLayouts, OfSequenceParallelStepsHoldWhileTokensPerRequestAreManyOrFew) {
+  const auto split = made("tp_pp", {{"tp", "2"}, {"sequence_parallel", "100"}});
+  const auto step = [](std::int64_t first, std::int64_t second) {
+    return StepShape{{.past_len = 0, .q_len = first, .max_len = 400},
+                     {.past_len = 0, .q_len = second, .max_len = 400}};
+  };
+  EXPECT_TRUE(split->same_layouts(step(199, 1), step(300, 300)));
+  EXPECT_FALSE(split->same_layouts(step(198, 1), step(199, 1)));
+  EXPECT_TRUE(split->same_layouts(step(99, 0), step(1, 1)));
+  EXPECT_TRUE(split->same_layouts(step(100, 0), step(300, 300))) << "who brings none counts not";
+  EXPECT_TRUE(split->same_layouts(step(0, 0), step(1, 1)));
+  const auto never = made("tp_pp", {{"tp", "2"}});
+  EXPECT_TRUE(never->same_layouts(step(300, 300), step(1, 1)));
 }
 
 TEST(SameLayouts, OfARingHoldUntilTheLongestFillsABlock) {

@@ -33,13 +33,15 @@ struct Degrees {
   std::int64_t tp = 1;
   std::int64_t pp = 1;
   std::int64_t microbatches = 1;
+  std::int64_t sequence_parallel = 0;
 };
 
 Result<NamedStrategy> tp_pp(Degrees degrees) {
   return make_strategy("tp_pp",
                        {{"tp", fmt::format("{}", degrees.tp)},
                         {"pp", fmt::format("{}", degrees.pp)},
-                        {"microbatches", fmt::format("{}", degrees.microbatches)}},
+                        {"microbatches", fmt::format("{}", degrees.microbatches)},
+                        {"sequence_parallel", fmt::format("{}", degrees.sequence_parallel)}},
                        tiny_model());
 }
 
@@ -115,12 +117,45 @@ TEST(TensorPipeline, StepsThatDifferOnlyInLengthsHaveTheSameLayouts) {
   EXPECT_NE(first, named->strategy->layouts(decode));
 }
 
+TEST(TensorPipeline, SequenceParallelSplitsTheResidualByTokensAndNothingElse) {
+  const StepShape prefill = {{.past_len = 0, .q_len = 8, .max_len = 64}};
+  const LayerLayouts split =
+      layouts_of({.tp = 4, .sequence_parallel = 8}, prefill).microbatches[0].distinct[0];
+  LayerLayouts plain = layouts_of({.tp = 4}, prefill).microbatches[0].distinct[0];
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(split.residual.pieces[rank].device, DeviceId{rank});
+    EXPECT_EQ(split.residual.pieces[rank].box.token, Range::block(rank, 4));
+  }
+  plain.residual = split.residual;
+  EXPECT_EQ(split, plain);
+  EXPECT_EQ(layouts_of({.tp = 4, .sequence_parallel = 8}, kOneRequest),
+            layouts_of({.tp = 4}, kOneRequest));
+}
+
+// A sum in two halves, with the norm between them.
+TEST(TensorPipeline, SequenceParallelReducesScattersAndGathers) {
+  const StepShape prefill = {{.past_len = 0, .q_len = 8, .max_len = 64}};
+  PlanHeader header = {
+      .model = tiny_model(),
+      .strategy = "tp_pp",
+      .limits = {{.q_len = 8, .kv_len = 8}},
+      .devices = {{.name = "a", .memory_bytes = {}}, {.name = "b", .memory_bytes = {}}}};
+  const Plan plan = lower(header, layouts_of({.tp = 2, .sequence_parallel = 1}, prefill));
+  const auto count = [&](OpKind kind) { return std::ranges::count(plan.nodes, kind, &Node::kind); };
+  EXPECT_EQ(count(OpKind::all_reduce), 0);
+  EXPECT_EQ(count(OpKind::reduce_scatter), 1 + 2 * 5);  // The embedding, two in each layer.
+  EXPECT_EQ(count(OpKind::all_gather), 2 * 5);
+}
+
 // Every strategy, every step of a few shapes: what is lowered from it is valid.
 TEST(TensorPipeline, LowersToValidPlansForAllItsDegrees) {
   for (const std::int64_t tp : {1, 3, 8}) {
     for (const std::int64_t pp : {1, 2, 5}) {
       for (const std::int64_t microbatches : {1, 2}) {
-        const auto named = tp_pp({.tp = tp, .pp = pp, .microbatches = microbatches});
+        const auto named = tp_pp({.tp = tp,
+                                  .pp = pp,
+                                  .microbatches = microbatches,
+                                  .sequence_parallel = microbatches - 1});
         ASSERT_TRUE(named);
         PlanHeader header = {
             .model = tiny_model(), .strategy = named->label, .limits = {}, .devices = {}};

@@ -52,7 +52,8 @@ Result<std::string> costs_section(const SectionOptions& options) {
   std::vector<double> tasks;
   std::vector<double> steps;
   std::vector<double> short_steps;
-  std::vector<double> links;
+  std::vector<double> messages;
+  std::vector<double> exchanges;
   for (int i = 0; i < kRepetitions; ++i) {
     options.progress(fmt::format("costs: {} of {}", i + 1, kRepetitions));
     std::thread([&] {
@@ -65,16 +66,23 @@ Result<std::string> costs_section(const SectionOptions& options) {
     tasks.push_back(costs->task.value);
     steps.push_back(costs->step.value);
     short_steps.push_back(costs->short_step.value);
-    if (costs->link) links.push_back(costs->link->latency.value);
+    if (!costs->transfers) continue;
+    if (!costs->transfers->messages.empty())
+      messages.push_back(costs->transfers->messages.front().us / kMicro);
+    exchanges.push_back(costs->transfers->exchanges.front().times.front().us / kMicro);
   }
   Table table{.columns = {{"what", Align::left}, {"us"}, {"asked for"}}, .rows = {}};
   table.rows.push_back(
       {{"an op that has next to nothing to do, from end to end", microseconds(tasks), "2"}});
   table.rows.push_back(
       {{fmt::format("a barrier of a device's {} cores", all.size()), microseconds(barriers), "2"}});
-  if (!links.empty()) {
-    table.rows.push_back(
-        {{"an all-reduce of 2 KB between two devices, both ready", microseconds(links), "2"}});
+  if (!exchanges.empty()) {
+    table.rows.push_back({{"a transfer of 2 KB between two devices, both ready, each way at once",
+                           microseconds(exchanges), "2"}});
+  }
+  if (!messages.empty()) {
+    table.rows.push_back({{"a message of 2 KB, from memory, to a device that waits for it",
+                           microseconds(messages), ""}});
   }
   table.rows.push_back({{"a step of microseconds beside its ops: sampling, the next plan",
                          microseconds(short_steps), ""}});

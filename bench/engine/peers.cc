@@ -162,17 +162,20 @@ Result<std::array<double, 2>> sdpa_seconds(const std::string& python,
   return seconds;
 }
 
-// A causal tile over keys and values of its own, in f16.
+// A causal tile over keys and values of its own, in `dtype`, f16 or bf16.
 class OurAttention {
  public:
-  OurAttention(std::int64_t length, std::int64_t heads, std::int64_t dim)
-      : length_(length), heads_(heads), dim_(dim) {
+  OurAttention(std::int64_t length, std::int64_t heads, std::int64_t dim, DType dtype)
+      : length_(length), heads_(heads), dim_(dim), dtype_(dtype) {
     const std::int64_t values = heads * length * dim;
     Random random(1);
     for (std::vector<float>* part : {&q_, &out_}) part->resize(static_cast<std::size_t>(values));
     for (std::vector<std::uint16_t>* part : {&keys_, &values_}) {
       part->resize(static_cast<std::size_t>(values));
-      for (auto& value : *part) value = f32_to_f16(static_cast<float>(random.uniform() - 0.5));
+      for (auto& value : *part) {
+        const auto random_value = static_cast<float>(random.uniform() - 0.5);
+        value = dtype == DType::f16 ? f32_to_f16(random_value) : f32_to_bf16(random_value);
+      }
     }
     for (auto& value : q_) value = static_cast<float>(random.uniform() - 0.5);
     lse_.resize(static_cast<std::size_t>(length * heads));
@@ -186,7 +189,7 @@ class OurAttention {
   double seconds(Team& team) {
     const auto kv = [&](const std::vector<const void*>& blocks) {
       return kernel::KvBlocks{.blocks = blocks,
-                              .dtype = DType::f16,
+                              .dtype = dtype_,
                               .block_size = kBlock,
                               .first_position = 0,
                               .head_stride = kBlock * dim_,
@@ -221,6 +224,7 @@ class OurAttention {
   std::int64_t length_;
   std::int64_t heads_;
   std::int64_t dim_;
+  DType dtype_;
   std::vector<float> q_, out_, lse_;
   std::vector<std::uint16_t> keys_, values_;
   std::vector<std::int64_t> kv_head_of_;
@@ -234,25 +238,30 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
   const auto threads = std::max<std::size_t>(1, cores.size());
   Table table{.columns = {{"heads x dim"},
                           {"tokens"},
-                          {"Weir, ms"},
+                          {"Weir, f16 cache, ms"},
+                          {"Weir, bf16 cache, ms"},
                           {"PyTorch f32, ms"},
                           {"PyTorch bf16, ms"},
-                          {"Weir against the better"}},
+                          {"Weir's f16 / PyTorch's f32"},
+                          {"the better / the better"}},
               .rows = {}};
   for (const std::int64_t dim : {64, 128}) {
     for (const std::int64_t length : {2048, 4096, 8192, 16384}) {
       const std::int64_t heads = length > 4096 ? 2 : 8;
       options.progress(fmt::format("torch: {} tokens x {}", length, dim));
-      OurAttention ours(length, heads, dim);
-      std::vector<double> our_seconds;
+      std::array<OurAttention, 2> ours = {OurAttention(length, heads, dim, DType::f16),
+                                          OurAttention(length, heads, dim, DType::bf16)};
+      std::array<std::vector<double>, 2> our_seconds;
       std::array<std::vector<double>, 2> peer_seconds;
       for (int round = 0; round < kRounds; ++round) {
         // The team's helpers must not be in the way of the other's threads.
         std::thread([&] {
           Team team(static_cast<int>(threads), cores);
           team.pin_caller();
-          ours.seconds(team);
-          our_seconds.push_back(ours.seconds(team));
+          for (std::size_t i = 0; i < ours.size(); ++i) {
+            ours[i].seconds(team);
+            our_seconds[i].push_back(ours[i].seconds(team));
+          }
         }).join();
         const auto seconds = sdpa_seconds(python, {std::to_string(threads), std::to_string(length),
                                                    std::to_string(heads), std::to_string(dim)});
@@ -264,18 +273,23 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
         for (double& value : seconds) value *= 1e3;
         return to_string(summary_of(std::move(seconds)));
       };
-      const double better = std::min(median(peer_seconds[0]), median(peer_seconds[1]));
+      const auto better = [](const std::array<std::vector<double>, 2>& seconds) {
+        return std::min(median(seconds[0]), median(seconds[1]));
+      };
       table.rows.push_back(
-          {{fmt::format("{} x {}", heads, dim), std::to_string(length), milliseconds(our_seconds),
+          {{fmt::format("{} x {}", heads, dim), std::to_string(length),
+            milliseconds(our_seconds[0]), milliseconds(our_seconds[1]),
             milliseconds(peer_seconds[0]), milliseconds(peer_seconds[1]),
-            fmt::format("{:.2f}x", better / median(our_seconds))}});
+            fmt::format("{:.2f}x", median(peer_seconds[0]) / median(our_seconds[0])),
+            fmt::format("{:.2f}x", better(peer_seconds) / better(our_seconds))}});
     }
   }
   return fmt::format(
       "#### PyTorch\n\nCausal scaled_dot_product_attention on both cores, the runs of either in "
       "turn, "
-      "medians of {} runs. Weir has queries in f32 and the cache in f16, and multiplies in "
-      "f32.\n\n{}\n",
+      "medians of {} runs. Weir has queries in f32 and multiplies as exactly as in f32, whatever "
+      "the cache is in; PyTorch's bf16 has queries and softmax weights rounded to bf16 "
+      "too.\n\n{}\n",
       kRounds, render_markdown(table));
 }
 

@@ -90,11 +90,9 @@ struct PanelOutput {
   }
 };
 
-HWY_INLINE void start_tile(TileOperands& tile, const PanelOutput& output, std::int64_t k) {
-  tile.start_with = k > 0                    ? TileStart::own
-                    : output.bias != nullptr ? TileStart::vector
-                                             : TileStart::zero;
-  tile.start = output.bias;
+HWY_INLINE TileStart start_of(const float* bias, std::int64_t k) {
+  if (k > 0) return TileStart::own;
+  return bias == nullptr ? TileStart::zero : TileStart::vector;
 }
 
 // With more rows than this asking for what comes next costs nothing beside multiply-adds, even
@@ -110,38 +108,69 @@ HWY_INLINE TileProduct product_of_few_rows(std::int64_t rows, bool near) {
   return tile_product_for<LinearLayout, T, Streams>(rows);
 }
 
+// Few rows of x by blocks of depth: copies kRowStride apart, or the one row as it is.
+class FewRows {
+ public:
+  static std::int64_t floats(const LinearBlock& block, std::int64_t rows) {
+    return rows > 1 ? ceil_div(block.x.cols, kDepth) * rows * kRowStride : 0;
+  }
+  FewRows(const LinearBlock& block, std::int64_t begin, std::int64_t end, float* memory)
+      : first_(block.x.data + begin * block.x.row_stride), apart_(kDepth) {
+    if (end - begin == 1) return;
+    apart_ = (end - begin) * kRowStride;
+    first_ = memory;
+    for (std::int64_t k = 0; k < block.x.cols; k += kDepth, memory += apart_)
+      copy_rows(block, begin, end, k, memory);
+  }
+  [[nodiscard]] const float* from(std::int64_t k) const { return first_ + k / kDepth * apart_; }
+
+ private:
+  const float* first_;
+  std::int64_t apart_;
+};
+
 // Few rows, as when decoding: every weight is used once, so it is widened in registers on its way
-// from memory, and the worker's parts of a block are read as one stream.
+// from memory. Groups of panels (panel.h) are read as one stream.
 template <class T>
 HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t kPartBytes =
+      elements_of_part<T>(kDepth) * static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kColumns = kGroupBytes / kPartBytes * kPanel;
   const std::int64_t rows = end - begin;
   Scratch& scratch = worker_scratch();
-  scratch.reserve(Scratch::bytes_of_floats(rows * kRowStride) +
-                  Scratch::bytes_of_floats(rows * kPanel));
-  float* const copy = scratch.floats(rows * kRowStride);
-  float* const padded = scratch.floats(rows * kPanel);
+  scratch.reserve(Scratch::bytes_of_floats(FewRows::floats(block, rows)) +
+                  Scratch::bytes_of_floats(rows * kColumns) + Scratch::bytes_of_floats(kColumns));
+  const FewRows x(block, begin, end, scratch.floats(FewRows::floats(block, rows)));
+  float* const group_sums = scratch.floats(rows * kColumns);
+  float* const padded_bias = scratch.floats(kColumns);
   const TileProduct product = product_of_few_rows<T>(rows, block.near);
-  // All but one that is not full of out features.
-  const std::int64_t whole_end = std::min(block.panel_end, block.weights->out_features / kPanel);
-  for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
-    const float* a = block.x.data + begin * block.x.row_stride + k;
-    if (rows > 1) {
-      copy_rows(block, begin, end, k, copy);
-      a = copy;
+  for (std::int64_t panel = block.panel_begin; panel < block.panel_end;) {
+    const std::int64_t panels = std::min(block.weights->group_end(panel), block.panel_end) - panel;
+    const std::int64_t first = panel * kPanel;
+    const std::int64_t columns = std::min(panels * kPanel, block.weights->out_features - first);
+    const bool whole = columns == panels * kPanel;
+    float* const out = block.out.data + begin * block.out.row_stride + first;
+    // One row's sums lie together, and those of one block of depth pass by once.
+    const bool straight = whole && (rows == 1 || block.x.cols <= kDepth);
+    float* const sums = straight ? out : group_sums;
+    const float* bias = block.bias.empty() ? nullptr : block.bias.data() + first;
+    if (bias != nullptr && !whole) {
+      std::fill_n(std::copy_n(bias, columns, padded_bias), panels * kPanel - columns, 0.0F);
+      bias = padded_bias;
     }
-    for (std::int64_t panel = block.panel_begin; panel < block.panel_end;) {
-      const PanelOutput output(block, panel, begin, padded);
-      TileOperands tile{.a = a,
-                        .b = block.weights->part(panel, k),
-                        .depth = block.weights->depth(k),
-                        .c = output.c,
-                        .c_stride = output.stride,
-                        .panels = std::max<std::int64_t>(1, whole_end - panel)};
-      start_tile(tile, output, k);
-      product(tile);
-      if (k + kDepth >= block.x.cols) output.finish(block, panel, begin, end);
-      panel += tile.panels;
+    for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
+      product({.a = x.from(k),
+               .b = block.weights->part(panel, k),
+               .depth = block.weights->depth(k),
+               .c = sums,
+               .c_stride = straight ? block.out.row_stride : kColumns,
+               .start_with = start_of(bias, k),
+               .start = bias,
+               .panels = panels});
     }
+    for (std::int64_t row = 0; row < rows && !straight; ++row)
+      std::copy_n(sums + row * kColumns, columns, out + row * block.out.row_stride);
+    panel += panels;
   }
 }
 
@@ -222,8 +251,9 @@ HWY_INLINE void multiply_chunk(const LinearBlock& block, std::int64_t begin, std
                        .b = parts.now(part.at(block)),
                        .depth = part.depth(block),
                        .c = output.c,
-                       .c_stride = output.stride};
-    start_tile(whole, output, part.k);
+                       .c_stride = output.stride,
+                       .start_with = start_of(output.bias, part.k),
+                       .start = output.bias};
     multiply_part(block, split, whole, part.next(block), parts);
     if (part.k + kDepth >= block.x.cols) output.finish(block, part.panel, begin, end);
   }

@@ -103,6 +103,7 @@ PackedWeights::PackedWeights(Team& team, WeightView weights, Arena* arena)
   impl_->dtype = weights.dtype;
   impl_->out_features = weights.out_features;
   impl_->in_features = weights.in_features;
+  impl_->group_panels = panels_in_group(size_in_bytes(weights.dtype));
   impl_->arena = arena;
   const auto bytes = static_cast<std::size_t>(impl_->bytes());
   if (arena == nullptr) impl_->own = Block(bytes);

@@ -28,15 +28,18 @@ Result<std::string> two_cores_section(const SectionOptions& options) {
   if (!model) return tl::unexpected(model.error());
   const OptionValues pool = {{"tp", "1"},        {"pool", "1"},      {"pool_policy", "fixed"},
                              {"threshold", "1"}, {"split", "heads"}, {"microbatches", "2"}};
-  const std::array<Split, 3> splits = {Split{.strategy = "single"},
-                                       Split{.strategy = "tp_pp", .options = {{"tp", "2"}}},
-                                       Split{.strategy = "attention_pool", .options = pool}};
+  const std::array<Split, 4> splits = {
+      Split{.strategy = "single"}, Split{.strategy = "tp_pp", .options = {{"tp", "2"}}},
+      Split{.strategy = "tp_pp", .options = {{"tp", "2"}, {"sequence_parallel", "64"}}},
+      Split{.strategy = "attention_pool", .options = pool}};
   auto runs = make_runs(*model, splits);
   if (!runs) return tl::unexpected(runs.error());
 
   Table table{.columns = {{"prompts"},
                           {"one core, tokens/s"},
                           {"`tp` 2"},
+                          {"speed-up"},
+                          {"`tp` 2, sequence parallel"},
                           {"speed-up"},
                           {"base + pool"},
                           {"speed-up"}},
@@ -47,18 +50,20 @@ Result<std::string> two_cores_section(const SectionOptions& options) {
     const auto times = run_in_turn(*runs, {.length = length, .count = kRequests});
     if (!times) return tl::unexpected(times.error());
     const auto tokens = static_cast<double>(kRequests * length);
-    const auto& [one_core, tp, with_pool] =
-        std::tie((*times)[0].prefill, (*times)[1].prefill, (*times)[2].prefill);
+    const auto& [one_core, tp, by_tokens, with_pool] = std::tie(
+        (*times)[0].prefill, (*times)[1].prefill, (*times)[2].prefill, (*times)[3].prefill);
     if (!pays && with_pool.median < one_core.median) pays = length;
     table.rows.push_back(
         {{fmt::format("{} x {}", kRequests, length), to_string(rate_of(tokens, one_core)),
           to_string(rate_of(tokens, tp)), speedup(one_core, tp),
+          to_string(rate_of(tokens, by_tokens)), speedup(one_core, by_tokens),
           to_string(rate_of(tokens, with_pool)), speedup(one_core, with_pool)}});
   }
   return fmt::format(
       "Prefill of two prompts at once by 4 layers x 1,024 wide (16 heads x 64, FFN 4,096 gated, "
       "f16), on one core, on two that "
-      "share every layer (`tp` 2), and on a base core with a pool of one that takes all attention "
+      "share every layer (`tp` 2; sequence parallel: norms and sums by tokens), and on a base core "
+      "with a pool of one that takes all attention "
       "while the base has the other prompt's FFN (`attention_pool`, {}).\n\n{}\n{}\n",
       runs->back()->header().strategy, render_markdown(table),
       pays ? fmt::format("The pool starts to pay (faster than the base alone) at {} tokens.\n",

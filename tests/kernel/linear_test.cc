@@ -87,6 +87,25 @@ TEST(Linear, MatchesTheReferenceBeyondOneBlockOfDepthAndRows) {
   });
 }
 
+// Groups of panels are cut by workers, and the last is neither full of panels nor of out features.
+TEST(Linear, FewRowsMatchTheReferenceOverSeveralGroupsOfPanels) {
+  on_every_target([] {
+    Random random(11);
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      for (const std::int64_t rows : {1, 2, 8, 14}) {
+        for (const int workers : {1, 3}) {
+          expect_linear_matches_the_reference(random, {.rows = rows,
+                                                       .in = 1100,
+                                                       .out = 1270,
+                                                       .dtype = dtype,
+                                                       .bias = workers == 3,
+                                                       .workers = workers});
+        }
+      }
+    }
+  });
+}
+
 TEST(Linear, GivesTheSameBitsOnEveryCall) {
   Random random(3);
   OwnedMatrix x(100, 200, 0);

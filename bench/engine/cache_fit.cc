@@ -18,8 +18,6 @@
 namespace weir::bench {
 namespace {
 
-constexpr double kMicro = 1e6;
-constexpr double kGiga = 1e9;
 constexpr double kMib = 1 << 20;
 constexpr DType kCommon = DType::bf16;  // What most models come in.
 constexpr std::int64_t kContext = 16;   // Tokens before decoding: next to no cache to read.

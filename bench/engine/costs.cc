@@ -17,7 +17,6 @@ namespace weir::bench {
 namespace {
 
 constexpr int kRepetitions = 5;
-constexpr double kMicro = 1e6;
 
 double seconds_of_barrier(Team& team) {
   constexpr int kBarriers = 4000;

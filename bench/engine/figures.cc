@@ -17,8 +17,6 @@
 namespace weir::bench {
 namespace {
 
-constexpr double kGiga = 1e9;
-
 // The first "model name" of /proc/cpuinfo.
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");

@@ -9,6 +9,9 @@
 
 namespace weir::bench {
 
+inline constexpr double kMicro = 1e6;  // Microseconds in a second.
+inline constexpr double kGiga = 1e9;
+
 struct Summary {
   double median = 0;
   double least = 0;

@@ -18,7 +18,7 @@
 namespace weir {
 namespace {
 
-constexpr std::int64_t kMostThreads = 4096;
+constexpr std::int64_t kMostCoresPerDevice = 4096;
 
 class CalibrateCommand final : public Command {
  public:
@@ -30,7 +30,7 @@ class CalibrateCommand final : public Command {
     add_integer(app,
                 {.name = "--threads-per-device",
                  .help = "cores of each device (default: all cores shared out)"},
-                {.min = 1, .max = kMostThreads}, devices_.cores_per_device);
+                {.min = 1, .max = kMostCoresPerDevice}, devices_.cores_per_device);
     add_number(app,
                {.name = "--least-seconds",
                 .help = "of each of some 900 timings (default 0.03); less is quick and rough"},

@@ -150,7 +150,7 @@ nlohmann::json note_to_json(const NoteFindings& note) {
   return json;
 }
 
-void print_note(const NoteFindings& note) {
+void print_findings(const NoteFindings& note) {
   print(fmt::format("{}: {}\n\n", printable(note.note->name), printable(note.note->title)));
   print(render(assumptions_table(note), 2));
   for (std::size_t begin = 0; begin < note.findings.size();) {
@@ -260,7 +260,7 @@ class ClaimsCommand final : public Command {
       print_json(document);
       return;
     }
-    for (const NoteFindings& note : findings) print_note(note);
+    for (const NoteFindings& note : findings) print_findings(note);
     print(render(summary_table(findings)));
   }
 

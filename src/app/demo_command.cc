@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,8 +25,9 @@ namespace weir {
 namespace {
 
 constexpr std::int64_t kPrefillChunk = 1024;
-// Longest first; what is asked at each length is another key.
-constexpr std::array<std::int64_t, 3> kPromptTokens = {16384, 4096, 1024};
+// The other documents have a quarter and a sixteenth of it.
+constexpr std::int64_t kLongestPromptTokens = 16384;
+constexpr std::int64_t kFewestPromptTokens = 1024;
 // Three values and the end.
 constexpr std::int64_t kMostAnswerTokens = kValuesPerRecallKey + 1;
 
@@ -57,10 +57,11 @@ struct Questions {
   std::vector<GenerationRequest> requests;
 };
 
+// Longest first; what is asked at each length is another key.
 Result<Questions> make_questions(const ModelSpec& model, const Tokenizer& tokenizer,
-                                 std::uint64_t seed) {
+                                 std::int64_t longest, std::uint64_t seed) {
   Questions questions;
-  for (const std::int64_t length : kPromptTokens) {
+  for (const std::int64_t length : {longest, longest / 4, longest / 16}) {
     auto document = make_recall_document(demo_text(), {.min_tokens = length, .seed = seed++});
     if (!document) return tl::unexpected(document.error());
     auto tokens = tokenizer.encode(document->prompt);
@@ -76,6 +77,11 @@ Result<Questions> make_questions(const ModelSpec& model, const Tokenizer& tokeni
 class DemoCommand final : public Command {
  public:
   void declare(CLI::App& app) override {
+    add_integer(app,
+                {.name = "--tokens",
+                 .help = "length of the longest document; the others have a quarter and a "
+                         "sixteenth of it (default 16384)"},
+                {.min = kFewestPromptTokens, .max = kMaxRecallDocumentTokens}, tokens_);
     add_text(app, {.name = "--keep", .help = "write the model to this folder and leave it there"},
              keep_);
     add_text(app,
@@ -87,7 +93,9 @@ class DemoCommand final : public Command {
                json_);
     add_switch(app, {.name = "--progress", .help = "progress on stderr even if it is no terminal"},
                progress_);
-    add_examples(app, "  weir demo\n  weir demo --keep /tmp/recall --trace /tmp/demo.json");
+    add_examples(app,
+                 "  weir demo\n  weir demo --tokens 65536\n  weir demo --keep /tmp/recall --trace "
+                 "/tmp/demo.json");
   }
 
   Result<ExitCode> run() override {
@@ -104,7 +112,7 @@ class DemoCommand final : public Command {
     if (!checkpoint) return tl::unexpected(checkpoint.error());
     const auto tokenizer = Tokenizer::load(folder);
     if (!tokenizer) return tl::unexpected(tokenizer.error());
-    const auto questions = make_questions(*model, *tokenizer, seed_);
+    const auto questions = make_questions(*model, *tokenizer, tokens_, seed_);
     if (!questions) return tl::unexpected(questions.error());
 
     introduce(*questions);
@@ -186,7 +194,7 @@ class DemoCommand final : public Command {
       comparisons_.emplace_back();
       return true;
     }
-    const std::int64_t longest = kPromptTokens.front() + kMostAnswerTokens;
+    const std::int64_t longest = tokens_ + kMostAnswerTokens;
     const Comparison comparison =
         compare(reference_, generation, questions.requests, run_tolerance(model, {}, longest));
     if (!json_) {
@@ -244,6 +252,7 @@ class DemoCommand final : public Command {
     return {{"runs", runs}, {"trace", trace_path_}};
   }
 
+  std::int64_t tokens_ = kLongestPromptTokens;
   std::optional<std::string> keep_;
   std::string trace_path_ = "./weir-demo-trace.json";
   std::uint64_t seed_ = 0;

@@ -21,23 +21,21 @@
 namespace weir {
 namespace {
 
-using nlohmann::json;
-
 // The ranks of one host, ascending.
 struct HostShare {
   std::size_t count = 1;
   std::vector<int> cpus;  // That any of them may use.
 };
 
-void send_json(Ranks& ranks, std::size_t to, const json& document) {
-  const std::string text = document.dump(-1, ' ', false, json::error_handler_t::replace);
+void send_json(Ranks& ranks, std::size_t to, const nlohmann::json& document) {
+  const std::string text = document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   ranks.send(to, std::as_bytes(std::span(text)));
 }
 
-json receive_json(Ranks& ranks, std::size_t from) {
+nlohmann::json receive_json(Ranks& ranks, std::size_t from) {
   const std::vector<std::byte> bytes = ranks.receive(from);
   const auto* text = reinterpret_cast<const char*>(bytes.data());
-  json document = json::parse(text, text + bytes.size(), nullptr, false);
+  nlohmann::json document = nlohmann::json::parse(text, text + bytes.size(), nullptr, false);
   CHECK(document.is_object(), "ranks send each other JSON before a run");
   return document;
 }
@@ -98,7 +96,7 @@ std::string build_of_this_program() {
 }
 
 // What a rank says when it is there.
-json greeting() {
+nlohmann::json greeting() {
   return {{"version", kVersion},
           {"build", build_of_this_program()},
           {"cpus", usable_cpus()},
@@ -106,8 +104,8 @@ json greeting() {
 }
 
 // What it says when it knows its share of the host.
-json readiness(const RankIdentity& own, const HostShare& share,
-               std::optional<std::int64_t> threads_per_device) {
+nlohmann::json readiness(const RankIdentity& own, const HostShare& share,
+                         std::optional<std::int64_t> threads_per_device) {
   if (!own) return {{"error", own.error().message}};
   use_cpus(share.cpus);
   const auto cluster = local_cluster({.num_devices = static_cast<std::int64_t>(share.count),
@@ -120,7 +118,7 @@ Status named(const Ranks& ranks, std::size_t rank, const std::string& problem) {
   return run_failed(fmt::format("rank {} on host {}: {}", rank, ranks.host(rank), problem));
 }
 
-std::vector<HostShare> shares_of(const Ranks& ranks, const std::vector<json>& greetings) {
+std::vector<HostShare> shares_of(const Ranks& ranks, const std::vector<nlohmann::json>& greetings) {
   std::map<std::string, std::set<int>> cpus;
   std::map<std::string, std::size_t> counts;
   std::vector<HostShare> shares(ranks.size());
@@ -139,7 +137,7 @@ std::vector<HostShare> shares_of(const Ranks& ranks, const std::vector<json>& gr
 
 // A launcher that leaves a host's ranks a part of its cores need not have been meant to: Open MPI
 // binds each of one or two ranks to a core.
-void note_binding(const Ranks& ranks, const std::vector<json>& greetings,
+void note_binding(const Ranks& ranks, const std::vector<nlohmann::json>& greetings,
                   const std::vector<HostShare>& shares) {
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     if (rank > 0 && ranks.host(rank) == ranks.host(rank - 1)) continue;
@@ -153,12 +151,13 @@ void note_binding(const Ranks& ranks, const std::vector<json>& greetings,
 }
 
 // The command first: others differ because of it.
-std::optional<std::string> difference_of(const json& identity, const json& of_rank_0) {
+std::optional<std::string> difference_of(const nlohmann::json& identity,
+                                         const nlohmann::json& of_rank_0) {
   std::vector<std::string> names = {"command"};
   for (const auto& [name, value] : of_rank_0.items()) names.push_back(name);
   for (const std::string& name : names) {
-    const json found = identity.value(name, json());
-    const json wanted = of_rank_0.value(name, json());
+    const nlohmann::json found = identity.value(name, nlohmann::json());
+    const nlohmann::json wanted = of_rank_0.value(name, nlohmann::json());
     if (found == wanted) continue;
     if (wanted.is_object())
       return fmt::format("found another {0} than rank 0, allowed one {0}", name);
@@ -169,7 +168,7 @@ std::optional<std::string> difference_of(const json& identity, const json& of_ra
 }
 
 // One node per host, in the order of their ranks, with a device for each.
-Result<ClusterSpec> join_hosts(const Ranks& ranks, const std::vector<json>& answers) {
+Result<ClusterSpec> join_hosts(const Ranks& ranks, const std::vector<nlohmann::json>& answers) {
   std::vector<ClusterSpec> hosts;
   std::set<std::string> seen;
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
@@ -212,7 +211,7 @@ Result<RankModel> open_rank_model(const std::string& folder) {
 }
 
 RankIdentity identity_of(std::string_view command, const RankModel& own) {
-  return json{
+  return nlohmann::json{
       {"command", command},
       {"model", {{"config", config_of(own.model)}, {"weights", own.checkpoint.fingerprint()}}}};
 }
@@ -271,12 +270,12 @@ RankLeader::~RankLeader() {
 }
 
 Status RankLeader::gather(const RankIdentity& own, std::optional<std::int64_t> threads_per_device) {
-  std::vector<json> greetings = {greeting()};
+  std::vector<nlohmann::json> greetings = {greeting()};
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
     greetings.push_back(receive_json(ranks_, rank));
   // Of another version nothing more is understood.
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
-    const json& version = greetings[rank].at("version");
+    const nlohmann::json& version = greetings[rank].at("version");
     if (version != kVersion) {
       return named(
           ranks_, rank,
@@ -293,7 +292,7 @@ Status RankLeader::gather(const RankIdentity& own, std::optional<std::int64_t> t
     send_json(ranks_, rank,
               {{"go", true}, {"count", shares[rank].count}, {"cpus", shares[rank].cpus}});
   }
-  std::vector<json> answers = {readiness(own, shares[0], threads_per_device)};
+  std::vector<nlohmann::json> answers = {readiness(own, shares[0], threads_per_device)};
   for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
     answers.push_back(receive_json(ranks_, rank));
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
@@ -320,7 +319,7 @@ void RankLeader::go(const std::vector<ExecDevice>& devices) {
 std::optional<ExecDevice> await_go(Ranks& ranks, const RankIdentity& own,
                                    std::optional<std::int64_t> threads_per_device) {
   send_json(ranks, 0, greeting());
-  json told = receive_json(ranks, 0);
+  nlohmann::json told = receive_json(ranks, 0);
   if (!told.at("go").get<bool>()) return std::nullopt;
   const HostShare share = {.count = told.at("count").get<std::size_t>(),
                            .cpus = told.at("cpus").get<std::vector<int>>()};

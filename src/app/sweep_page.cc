@@ -15,8 +15,6 @@
 namespace weir {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::string_view kSpeedUp =
     "generation time of the baseline / of the point; the baseline is the point with the fewest "
     "devices that fits, for the same requests";
@@ -237,10 +235,12 @@ std::string key_of(const SweepAxis& axis) {
   return key;
 }
 
-json optional_number(const std::optional<double>& value) { return value ? json(*value) : json(); }
+nlohmann::json optional_number(const std::optional<double>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
 
-json point_to_json(const Sweep& sweep, const SweepPoint& point) {
-  json document;
+nlohmann::json point_to_json(const Sweep& sweep, const SweepPoint& point) {
+  nlohmann::json document;
   for (std::size_t a = 0; a < sweep.axes.size(); ++a)
     document[key_of(sweep.axes[a])] = point.values[a];
   document["valid"] = point.figures.has_value();
@@ -253,11 +253,11 @@ json point_to_json(const Sweep& sweep, const SweepPoint& point) {
   document["devices"] = f.num_devices;
   document["ttft_s"] = f.ttft.value;
   document["tpot_s"] = f.tpot.value;
-  document["itl_s"] = f.itl ? json(f.itl->value) : json();
+  document["itl_s"] = f.itl ? nlohmann::json(f.itl->value) : nlohmann::json();
   document["output_tps"] = f.output_tps;
   document["peak_memory"] = f.peak_bytes;
   document["fits"] = !f.shortage.has_value();
-  document["shortage"] = f.shortage ? json(*f.shortage) : json();
+  document["shortage"] = f.shortage ? nlohmann::json(*f.shortage) : nlohmann::json();
   document["joules_per_token"] = f.joules_per_token;
   document["usd_per_million_tokens"] = optional_number(f.usd_per_million_tokens);
   document["speed_up"] = optional_number(f.speed_up);
@@ -265,18 +265,18 @@ json point_to_json(const Sweep& sweep, const SweepPoint& point) {
   return document;
 }
 
-json best_to_json(const Sweep& sweep) {
-  json all = json::array();
+nlohmann::json best_to_json(const Sweep& sweep) {
+  nlohmann::json all = nlohmann::json::array();
   for (const auto& group : sweep.groups()) {
     const auto best = best_of(sweep, group);
-    json entry = {{"tpot", nullptr}, {"ttft", nullptr}, {"itl", nullptr}};
+    nlohmann::json entry = {{"tpot", nullptr}, {"ttft", nullptr}, {"itl", nullptr}};
     for (std::size_t a = 0; a < sweep.axes.size(); ++a) {
       if (is_work_axis(sweep.axes[a]))
         entry[key_of(sweep.axes[a])] = sweep.points[group.front()].values[a];
     }
     if (best) {
       const auto choice = [&](std::size_t p) {
-        json chosen;
+        nlohmann::json chosen;
         for (std::size_t a = 0; a < sweep.axes.size(); ++a) {
           if (!is_work_axis(sweep.axes[a]))
             chosen[key_of(sweep.axes[a])] = sweep.points[p].values[a];
@@ -313,17 +313,19 @@ std::string sweep_page(const Sweep& sweep) {
   return text;
 }
 
-json sweep_to_json(const Sweep& sweep) {
-  json axes = json::array();
+nlohmann::json sweep_to_json(const Sweep& sweep) {
+  nlohmann::json axes = nlohmann::json::array();
   for (const SweepAxis& axis : sweep.axes)
-    axes.push_back(json::object({{"name", key_of(axis)}, {"values", axis.values}}));
-  json points = json::array();
+    axes.push_back(nlohmann::json::object({{"name", key_of(axis)}, {"values", axis.values}}));
+  nlohmann::json points = nlohmann::json::array();
   for (const SweepPoint& point : sweep.points) points.push_back(point_to_json(sweep, point));
-  json document = {{"axes", axes},
-                   {"points", points},
-                   {"best", sweep.compares_setups() ? best_to_json(sweep) : json::array()},
-                   {"interrupted", sweep.interrupted}};
-  document["definitions"] = json::object({{"speed_up", kSpeedUp}, {"efficiency", kEfficiency}});
+  nlohmann::json document = {
+      {"axes", axes},
+      {"points", points},
+      {"best", sweep.compares_setups() ? best_to_json(sweep) : nlohmann::json::array()},
+      {"interrupted", sweep.interrupted}};
+  document["definitions"] =
+      nlohmann::json::object({{"speed_up", kSpeedUp}, {"efficiency", kEfficiency}});
   return document;
 }
 

@@ -166,9 +166,10 @@ void collect(const Expression& expression, Expression::Kind kind,
   for (const Expression& operand : expression.operands) collect(operand, kind, parts);
 }
 
-using Value = Result<std::optional<double>>;
+using EvaluatedNumber = Result<std::optional<double>>;
 
-Value call_own(const std::string& name, const std::vector<Argument>& arguments, bool& known) {
+EvaluatedNumber call_own(const std::string& name, const std::vector<Argument>& arguments,
+                         bool& known) {
   known = true;
   std::vector<double> numbers;
   for (const Argument& argument : arguments) {
@@ -183,9 +184,9 @@ Value call_own(const std::string& name, const std::vector<Argument>& arguments, 
   return std::nullopt;
 }
 
-Value evaluate_any(const Expression& expression, const Scope& scope);
+EvaluatedNumber evaluate_any(const Expression& expression, const Scope& scope);
 
-Value evaluate_call(const Expression& call, const Scope& scope) {
+EvaluatedNumber evaluate_call(const Expression& call, const Scope& scope) {
   std::vector<Argument> arguments;
   for (const Expression& operand : call.operands) {
     if (operand.kind == Expression::Kind::name && scope.is_word(operand.name)) {
@@ -224,7 +225,7 @@ double combine(Expression::Kind kind, double left, double right) {
   CHECK(false, "the expression joins two operands");
 }
 
-Value evaluate_pair(const Expression& expression, const Scope& scope) {
+EvaluatedNumber evaluate_pair(const Expression& expression, const Scope& scope) {
   auto left = evaluate(expression.operands[0], scope);
   if (!left || !*left) return left;
   auto right = evaluate(expression.operands[1], scope);
@@ -232,7 +233,7 @@ Value evaluate_pair(const Expression& expression, const Scope& scope) {
   return combine(expression.kind, **left, **right);
 }
 
-Value evaluate_any(const Expression& expression, const Scope& scope) {
+EvaluatedNumber evaluate_any(const Expression& expression, const Scope& scope) {
   switch (expression.kind) {
     case Expression::Kind::number:
       return expression.number;

@@ -12,8 +12,8 @@ bool is_near(const Evidence& evidence) {
   if (!evidence.computed) return false;
   const auto ratio = ratio_of(evidence.claimed, *evidence.computed);
   // A tenth is meant as it is written: 1.1 against 1.0 is within it.
-  constexpr double kRounding = 1e-9;
-  return ratio && std::abs(*ratio - 1) <= kHoldsWithin + kRounding;
+  constexpr double kRatioRounding = 1e-9;
+  return ratio && std::abs(*ratio - 1) <= kHoldsWithin + kRatioRounding;
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ struct TaskFacts {
   std::optional<std::vector<Transfer>> transfers;  // To or from the device.
 };
 
-struct DeviceFacts {
+struct TaskFactsOfDevice {
   std::vector<TaskFacts> compute;  // By place in the compute queue,
   std::vector<TaskFacts> comm;     // and in the communication queue.
 };
@@ -58,7 +58,7 @@ struct StepView {
   std::span<const std::uint32_t> layout_of;      // By value.
   std::span<const ValueId> logits;               // Those that no node reads.
   std::span<const RopeFrequencies> frequencies;  // By request.
-  std::span<DeviceFacts> facts;                  // By device, whose worker fills them in.
+  std::span<TaskFactsOfDevice> facts;            // By device, whose worker fills them in.
 
   [[nodiscard]] const BoundLayout& bound(ValueId value) const {
     return layouts[layout_of[index_of(value)]];

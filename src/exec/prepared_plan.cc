@@ -25,7 +25,7 @@ std::vector<TaskFacts> facts_of(const Plan& plan, std::span<const NodeId> queue)
 }
 
 // Nothing is known yet of tasks with these numbers of new tokens.
-void forget_facts(const Plan& plan, std::vector<DeviceFacts>& facts) {
+void forget_facts(const Plan& plan, std::vector<TaskFactsOfDevice>& facts) {
   facts.clear();
   for (const PlanDevice& device : plan.devices) {
     facts.push_back(

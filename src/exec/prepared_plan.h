@@ -29,7 +29,7 @@ struct PreparedPlan {
     StepLengths lengths;
     std::vector<RopeFrequencies> frequencies;  // By request,
     std::vector<std::int64_t> rope_lengths;    // for these lengths.
-    std::vector<DeviceFacts> facts;            // By device.
+    std::vector<TaskFactsOfDevice> facts;      // By device.
     bool taken = false;
   };
   std::deque<Binding> bindings;

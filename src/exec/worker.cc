@@ -162,7 +162,7 @@ void Worker::walk(const Job& job) {
   const Plan& plan = step.plan.plan();
   const PreparedDevice& prepared = job.prepared->devices[index_of(state_.id)];
   const PlanDevice& queues = plan.devices[index_of(state_.id)];
-  DeviceFacts& facts = step.facts[index_of(state_.id)];
+  TaskFactsOfDevice& facts = step.facts[index_of(state_.id)];
   begin_step(plan, prepared);
   std::size_t next_compute = 0;
   std::size_t next_comm = 0;

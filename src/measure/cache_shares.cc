@@ -62,7 +62,7 @@ std::optional<ServedCurve> measure_served(DeviceTeams& teams, CacheLevel level,
     }
     std::vector<float> x(kIn, 1.0F);
     std::vector<float> y(static_cast<std::size_t>(out));
-    std::vector<Work> works;
+    std::vector<TimedWork> works;
     works.reserve(counts.size());
     for (const Set& set : sets) {
       works.emplace_back([&] {

@@ -19,7 +19,7 @@ constexpr std::size_t kLeastSamples = 3;  // In a turn; one if it is quick.
 // A sample is at least so long, so that reading the clock does not count.
 constexpr double kLeastSample = 20e-6;
 
-double seconds_of(const Work& work, int goes) {
+double seconds_of(const TimedWork& work, int goes) {
   const auto start = Clock::now();
   for (int go = 0; go < goes; ++go) work();
   return SecondsCount(Clock::now() - start).count();
@@ -47,7 +47,7 @@ class MeetingStopwatch final : public Stopwatch {
                    std::vector<double>& times)
       : meeting_(meeting), device_(device), least_seconds_(least_seconds), times_(times) {}
 
-  void time(std::span<const Work> works) override {
+  void time(std::span<const TimedWork> works) override {
     const int turns = least_seconds_ > 0 ? kTurns : 1;
     std::vector<std::vector<double>> times(works.size());
     for (int turn = 0; turn < turns; ++turn) {
@@ -59,7 +59,7 @@ class MeetingStopwatch final : public Stopwatch {
  private:
   // A device that another program keeps off its core disturbs the others less than it should, so
   // such a go is repeated, and of several the least disturbed counts.
-  double time_turn(const Work& work, int turns) {
+  double time_turn(const TimedWork& work, int turns) {
     constexpr double kUndisturbed = 0.97;
     const int most_goes = least_seconds_ > 0 ? 3 : 1;
     work();
@@ -80,7 +80,7 @@ class MeetingStopwatch final : public Stopwatch {
     return best_time;
   }
 
-  double sample(const Work& work, int in_sample, double least_seconds) {
+  double sample(const TimedWork& work, int in_sample, double least_seconds) {
     const auto start = Clock::now();
     const double start_cpu = thread_seconds();
     const std::size_t least_samples = least_seconds > 0 ? kLeastSamples : 1;

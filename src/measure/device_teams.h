@@ -12,7 +12,7 @@
 
 namespace weir {
 
-using Work = std::function<void()>;
+using TimedWork = std::function<void()>;
 
 class Stopwatch {
  public:
@@ -25,8 +25,8 @@ class Stopwatch {
   // timed. All works take their turns several times, and the median turn of each counts: a machine
   // that is slow for a second in three, as one that shares its cores with others is, is not so for
   // all of one work and none of the next.
-  virtual void time(std::span<const Work> works) = 0;
-  void time(const Work& work) { time({&work, 1}); }
+  virtual void time(std::span<const TimedWork> works) = 0;
+  void time(const TimedWork& work) { time({&work, 1}); }
 };
 
 // How long one timing lasts at least: enough for a median that a disturbance does not move. One of

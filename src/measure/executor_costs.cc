@@ -14,7 +14,7 @@
 namespace weir {
 namespace {
 
-constexpr double kNanosecond = 1e-9;
+constexpr double kSecondsPerNanosecond = 1e-9;
 constexpr double kMicrosecond = 1e-6;
 
 // Beside its tasks: what a step takes from one token to the next.
@@ -22,12 +22,12 @@ double median_rest(const Timeline& timeline) {
   std::vector<double> in_tasks(timeline.steps.size());
   for (const TaskRecord& task : timeline.tasks) {
     in_tasks[static_cast<std::size_t>(task.step)] +=
-        static_cast<double>(task.end.ns - task.start.ns) * kNanosecond;
+        static_cast<double>(task.end.ns - task.start.ns) * kSecondsPerNanosecond;
   }
   const std::vector<SimTime>& tokens = timeline.requests.front().token_times;
   std::vector<double> rests;
   for (std::size_t i = 1; i < tokens.size(); ++i) {
-    rests.push_back(static_cast<double>(tokens[i].ns - tokens[i - 1].ns) * kNanosecond -
+    rests.push_back(static_cast<double>(tokens[i].ns - tokens[i - 1].ns) * kSecondsPerNanosecond -
                     in_tasks[i]);
   }
   return median(std::move(rests));
@@ -49,8 +49,8 @@ Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& cos
       rests.push_back(static_cast<double>(step.start.ns - timeline->steps[i - 1].end.ns));
     }
     const std::size_t tasks = timeline->tasks.size() / timeline->steps.size();
-    costs.task = {median(std::move(steps)) * kNanosecond / static_cast<double>(tasks)};
-    costs.short_step = {median(std::move(rests)) * kNanosecond};
+    costs.task = {median(std::move(steps)) * kSecondsPerNanosecond / static_cast<double>(tasks)};
+    costs.short_step = {median(std::move(rests)) * kSecondsPerNanosecond};
   }
   // Steps of milliseconds: their weights drive all else out of the caches.
   constexpr std::int64_t kSteps = 64;
@@ -140,7 +140,7 @@ double between_steps(const Timeline& timeline) {
   for (std::size_t i = 1; i < tokens.size(); ++i) {
     const std::int64_t step = tokens[i].ns - tokens[i - 1].ns;
     rests.push_back(static_cast<double>(step - (spans[i].last.ns - spans[i].first.ns)) *
-                    kNanosecond);
+                    kSecondsPerNanosecond);
   }
   return std::max(0.0, median(std::move(rests)));
 }

@@ -133,7 +133,7 @@ LinearCurve measure_linear(DeviceTeams& teams, DType dtype, const Level& level) 
     const Floats x(kLinearRows.back() * matrices.in);
     const Floats y(kLinearRows.back() * matrices.out);
     std::size_t next = 0;
-    std::vector<Work> works;
+    std::vector<TimedWork> works;
     works.reserve(kLinearRows.size());
     for (const std::int64_t rows : kLinearRows) {
       works.emplace_back([&, rows] {
@@ -213,7 +213,7 @@ void time_attention(Team& team, Stopwatch& watch, const AttentionSet& set, DType
   std::vector<std::int64_t> kv_heads(static_cast<std::size_t>(set.heads));
   std::iota(kv_heads.begin(), kv_heads.end(), 0);
   std::size_t next = 0;
-  std::vector<Work> works;
+  std::vector<TimedWork> works;
   works.reserve(2 * all_rows.size());
   for (const std::int64_t rows : all_rows) {
     for (const std::int64_t keys : {set.keys, set.keys / kShorter}) {
@@ -324,25 +324,25 @@ std::vector<StreamCost> measure_streams(DeviceTeams& teams, const Level& level) 
     const auto x = a.view(rows, kCols);
     const auto y = b.view(rows, kCols);
     const auto out = c.matrix(rows, kCols);
-    const auto activation = [&](kernel::Activation function) -> Work {
+    const auto activation = [&](kernel::Activation function) -> TimedWork {
       return [&, function] { kernel::gated_activation(team, function, x, y, out); };
     };
-    const std::vector<Work> works = {[&] {  // Row by row, as parts of tensors are copied.
-                                       for (std::int64_t row = 0; row < rows; ++row)
-                                         std::memcpy(out.data + row * kCols, x.data + row * kCols,
-                                                     kCols * sizeof(float));
-                                     },
-                                     [&] { kernel::add(team, x, out); },
-                                     [&] { kernel::rms_norm(team, x, {.weight = weight}, out); },
-                                     [&] {
-                                       kernel::rope(team, out, positions,
-                                                    {.inverse_frequency = frequency,
-                                                     .num_heads = kCols / kHeadDim,
-                                                     .head_dim = kHeadDim});
-                                     },
-                                     activation(kernel::Activation::silu),
-                                     activation(kernel::Activation::gelu_erf),
-                                     activation(kernel::Activation::gelu_tanh)};
+    const std::vector<TimedWork> works = {
+        [&] {  // Row by row, as parts of tensors are copied.
+          for (std::int64_t row = 0; row < rows; ++row)
+            std::memcpy(out.data + row * kCols, x.data + row * kCols, kCols * sizeof(float));
+        },
+        [&] { kernel::add(team, x, out); },
+        [&] { kernel::rms_norm(team, x, {.weight = weight}, out); },
+        [&] {
+          kernel::rope(team, out, positions,
+                       {.inverse_frequency = frequency,
+                        .num_heads = kCols / kHeadDim,
+                        .head_dim = kHeadDim});
+        },
+        activation(kernel::Activation::silu),
+        activation(kernel::Activation::gelu_erf),
+        activation(kernel::Activation::gelu_tanh)};
     watch.time(works);
   });
   std::vector<StreamCost> costs;

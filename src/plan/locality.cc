@@ -13,7 +13,7 @@
 namespace weir {
 namespace {
 
-constexpr std::size_t kMostProblems = 8;
+constexpr std::size_t kMostPiecesNamed = 8;
 
 bool at_most(Bound a, Bound b) { return at_most_for_every_extent(a, b); }
 
@@ -117,7 +117,7 @@ class LocalityCheck {
   [[nodiscard]] const Layout& out(std::size_t i) const { return plan_.layout_of(node_.outputs[i]); }
 
   void problem(const Piece& piece, const std::string& text) {
-    if (problems_.size() < kMostProblems) {
+    if (problems_.size() < kMostPiecesNamed) {
       problems_.push_back(fmt::format("device {}, piece {}: {}", index_of(piece.device),
                                       to_string(piece.box), text));
     }

@@ -29,7 +29,7 @@ std::string spread(const std::optional<Distribution>& distribution) {
   return text;
 }
 
-std::string duration(Seconds time) { return format_duration(time); }
+std::string duration_text(Seconds time) { return format_duration(time); }
 
 std::string steps_line(const Distribution& steps) {
   return fmt::format("{}, {}", plural(steps.count, "step"), spread(steps));
@@ -58,7 +58,7 @@ std::string summary(const Metrics& metrics) {
                    plural(metrics.input_tokens, "token"),
                    format_count(static_cast<double>(metrics.output_tokens))));
   line("ttft", spread(metrics.ttft));
-  line("tpot", format_or_undefined(metrics.tpot, duration));
+  line("tpot", format_or_undefined(metrics.tpot, duration_text));
   line("itl", spread(metrics.itl));
   line("tps", throughput(metrics));
   if (metrics.prefill_steps) line("prefill", steps_line(*metrics.prefill_steps));

@@ -16,7 +16,7 @@
 namespace weir {
 namespace {
 
-constexpr std::uint32_t kNoTask = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t kNoEarlierTask = std::numeric_limits<std::uint32_t>::max();
 
 // Calls `visit` with every task that the task of node `id` on its member `place` waits for.
 template <class Visit>
@@ -90,7 +90,7 @@ class Builder {
 
   Result<PlanActivities> run(std::uint32_t repetitions = 1, SimTime between_steps = {}) {
     if (auto status = prepare(repetitions); !status) return tl::unexpected(status.error());
-    last_.assign(plan_.devices.size(), {kNoTask, kNoTask});
+    last_.assign(plan_.devices.size(), {kNoEarlierTask, kNoEarlierTask});
     goes_on_.resize(plan_.microbatches.size());
     const WorkId host = made_.graph.add_work(between_steps);
     const std::vector<bool> starts = starts_of(valid_);
@@ -265,7 +265,7 @@ class Builder {
       if (starts && goes_on) waits_.push_back(*goes_on);
       for (const std::uint32_t place : part.members) {
         const std::uint32_t before = last_[index_of(members[place])][queue];
-        if (before != kNoTask) waits_.push_back(made_.ends[before]);
+        if (before != kNoEarlierTask) waits_.push_back(made_.ends[before]);
         for_each_input_task(valid_, made_.first_task, id, place, [&](std::uint32_t task) {
           waits_.push_back(made_.ends[first_task_ + task]);
         });

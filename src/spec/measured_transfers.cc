@@ -18,14 +18,14 @@ using nlohmann::json;
 constexpr double kMicrosecond = 1e-6;
 constexpr IntegerLimits kBytes{.min = 1, .max = std::int64_t{1} << 40};
 // From a picosecond to ten seconds. None is 0: times are interpolated as logarithms.
-constexpr NumberLimits kMicroseconds{.min = 1e-6, .max = 1e7};
+constexpr NumberLimits kMeasuredMicroseconds{.min = 1e-6, .max = 1e7};
 constexpr IntegerLimits kMembers{.min = 2, .max = 1 << 16};
 
 std::vector<TransferTime> read_times(ObjectReader& reader, std::string_view key) {
   std::vector<TransferTime> times;
   for (ObjectReader& time : reader.objects(key)) {
     const std::int64_t bytes = time.integer("bytes", kBytes);
-    times.push_back({.bytes = bytes, .us = time.number("us", kMicroseconds)});
+    times.push_back({.bytes = bytes, .us = time.number("us", kMeasuredMicroseconds)});
     time.refuse_unknown_keys();
   }
   const auto ascend = [](const TransferTime& a, const TransferTime& b) {

@@ -155,7 +155,7 @@ Result<std::unique_ptr<Strategy>> make_attention_pool(const ModelSpec& model,
   return std::make_unique<AttentionPool>(model, shape);
 }
 
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kAttentionPoolOptions[] = {
     {.name = "tp", .help = "base devices per stage", .default_value = "1", .max = kMostRanks},
     {.name = "pool",
      .help = "most pool devices (p_max)",
@@ -203,7 +203,7 @@ StrategyEntry attention_pool_strategy() {
               "Sends new K and V to the pool once, per step q out and attention back (partial "
               "outputs for kv_blocks).\n"
               "Pays for long sequences, where attention outgrows everything else.",
-          .options = kOptions,
+          .options = kAttentionPoolOptions,
           .make = make_attention_pool};
 }
 

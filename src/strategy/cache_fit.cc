@@ -89,7 +89,7 @@ Result<std::unique_ptr<Strategy>> make_cache_fit(const ModelSpec& model, const O
                      options.number("microbatches"));
 }
 
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kCacheFitOptions[] = {
     {.name = "devices", .help = "devices to use", .default_value = "2", .max = kMostRanks},
     {.name = "capacity_kib",
      .help = "cache of one device in KiB; 0: its L2",
@@ -122,7 +122,7 @@ StrategyEntry cache_fit_strategy() {
               "partition has tp devices.\n"
               "Pays where decode is bound by memory and a device's share of the weights stays "
               "in its cache.",
-          .options = kOptions,
+          .options = kCacheFitOptions,
           .make = make_cache_fit};
 }
 

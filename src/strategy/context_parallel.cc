@@ -183,7 +183,7 @@ Result<std::unique_ptr<Strategy>> make_context_parallel(const ModelSpec& model,
   return std::make_unique<ContextParallel>(model, shape);
 }
 
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kContextParallelOptions[] = {
     {.name = "cp",
      .help = "devices that share the tokens of a step",
      .default_value = "2",
@@ -213,7 +213,7 @@ StrategyEntry context_parallel_strategy() {
               "Sends K and V round a ring, to everybody (all_gather), or swaps tokens for heads "
               "(all_to_all, Ulysses).\n"
               "Pays for long prompts of models that fit on one device; decode gains little.",
-          .options = kOptions,
+          .options = kContextParallelOptions,
           .make = make_context_parallel};
 }
 

@@ -160,7 +160,7 @@ Result<std::unique_ptr<Strategy>> make_two_level(const ModelSpec& model, const O
   return std::make_unique<TwoLevel>(model, shape);
 }
 
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kTwoLevelOptions[] = {
     {.name = "head_groups", .help = "groups of heads (n)", .default_value = "2", .max = kMostRanks},
     {.name = "dim_slices",
      .help = "slices of each head's dimension (m)",
@@ -189,7 +189,7 @@ StrategyEntry two_level_strategy() {
               "two all-reduces per layer.\n"
               "Pays where there are more devices than heads; reduce_scores only for very short "
               "contexts.",
-          .options = kOptions,
+          .options = kTwoLevelOptions,
           .make = make_two_level};
 }
 

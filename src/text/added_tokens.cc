@@ -14,7 +14,7 @@ namespace weir {
 namespace {
 
 // A search may compare this many bytes at every place of a text.
-constexpr std::size_t kMaxContentBytes = 256;
+constexpr std::size_t kMaxAddedTokenBytes = 256;
 
 // The start of the last character before `at`, which is not 0.
 std::size_t previous_character(std::string_view text, std::size_t at) {
@@ -61,9 +61,9 @@ AddedToken read_token(ObjectReader& entry) {
                    .rstrip = entry.boolean("rstrip"),
                    .normalized = entry.boolean("normalized")};
   entry.refuse_unknown_keys();
-  if (token.content.size() > kMaxContentBytes) {
+  if (token.content.size() > kMaxAddedTokenBytes) {
     entry.problem("content", fmt::format("found {} bytes, allowed at most {}", token.content.size(),
-                                         kMaxContentBytes));
+                                         kMaxAddedTokenBytes));
   }
   return token;
 }

@@ -20,7 +20,7 @@ using nlohmann::json;
 
 // Steps could otherwise multiply a token's length without end.
 constexpr std::size_t kMaxReplaceSteps = 4;
-constexpr std::size_t kMaxContentBytes = 4;
+constexpr std::size_t kMaxReplacedBytes = 4;
 constexpr std::int64_t kMaxStripCount = 1'000'000;
 
 // Where a step leaves its tokens; they belong to the step and are gone when the call returns.
@@ -113,9 +113,9 @@ void finish_step(Decoder::ByteLevel& step, const Next& next) {
 Decoder::Replace read_replace(ObjectReader& step) {
   Decoder::Replace replace{.pattern = read_literal_pattern(step),
                            .content = step.string("content")};
-  if (replace.content.size() > kMaxContentBytes) {
+  if (replace.content.size() > kMaxReplacedBytes) {
     step.problem("content", fmt::format("found {} bytes, allowed at most {}",
-                                        replace.content.size(), kMaxContentBytes));
+                                        replace.content.size(), kMaxReplacedBytes));
   }
   return replace;
 }

@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaxSteps = 32;
-constexpr std::size_t kMaxContentBytes = 256;  // Published: one to three.
+constexpr std::size_t kMaxNormalizedBytes = 256;  // Published: one to three.
 
 void read_steps(const json& value, const std::string& path, std::string_view key,
                 std::vector<std::string>& problems, std::vector<NamedStep>& steps) {
@@ -41,14 +41,14 @@ void read_steps(const json& value, const std::string& path, std::string_view key
 
 std::string bounded_string(ObjectReader& step, std::string_view key) {
   std::string text = step.string(key);
-  if (text.size() > kMaxContentBytes) {
-    step.problem(key,
-                 fmt::format("found {} bytes, allowed at most {}", text.size(), kMaxContentBytes));
+  if (text.size() > kMaxNormalizedBytes) {
+    step.problem(
+        key, fmt::format("found {} bytes, allowed at most {}", text.size(), kMaxNormalizedBytes));
   }
   return text;
 }
 
-Normalizer::Step read_step(const NamedStep& named, std::vector<std::string>& problems) {
+Normalizer::Step read_normalizer_step(const NamedStep& named, std::vector<std::string>& problems) {
   ObjectReader step(*named.value, named.path, problems);
   step.ignore("type");
   Normalizer::Step result = Normalizer::Nfc{};
@@ -122,7 +122,7 @@ Normalizer Normalizer::from_json(const json& value, const std::string& path,
                                  std::vector<std::string>& problems) {
   Normalizer normalizer;
   for (const NamedStep& step : flatten_steps(value, path, "normalizers", problems)) {
-    normalizer.steps_.push_back(read_step(step, problems));
+    normalizer.steps_.push_back(read_normalizer_step(step, problems));
   }
   return normalizer;
 }

@@ -263,7 +263,8 @@ PreTokenizer::ByteLevel read_byte_level(ObjectReader& step) {
   return byte_level;
 }
 
-PreTokenizer::Step read_step(const NamedStep& named, std::vector<std::string>& problems) {
+PreTokenizer::Step read_pre_tokenizer_step(const NamedStep& named,
+                                           std::vector<std::string>& problems) {
   ObjectReader step(*named.value, named.path, problems);
   step.ignore("type");
   PreTokenizer::Step result = PreTokenizer::Digits{};
@@ -339,7 +340,7 @@ PreTokenizer PreTokenizer::from_json(const json& value, const std::string& path,
                                      std::vector<std::string>& problems) {
   PreTokenizer pre_tokenizer;
   for (const NamedStep& step : flatten_steps(value, path, "pretokenizers", problems)) {
-    pre_tokenizer.steps_.push_back(read_step(step, problems));
+    pre_tokenizer.steps_.push_back(read_pre_tokenizer_step(step, problems));
   }
   refuse_combinations(pre_tokenizer.steps_, path, problems);
   return pre_tokenizer;

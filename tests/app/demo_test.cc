@@ -24,7 +24,8 @@ TEST(Demo, HasEnoughPlainText) {
 TEST(Demo, FindsEveryAnswerUnderEveryStrategy) {
   const TemporaryFolder folder;
   const std::string trace = folder.file("trace.json");
-  const ProgramResult result = run_weir({"demo", "--trace", trace, "--json"});
+  // Long enough for the pool to grow, which it does from 4,096 tokens on.
+  const ProgramResult result = run_weir({"demo", "--tokens", "6144", "--trace", trace, "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const nlohmann::json demo = parse_json(result.out, "stdout").value();
   for (const StrategyEntry& strategy : strategies()) {
@@ -36,11 +37,17 @@ TEST(Demo, FindsEveryAnswerUnderEveryStrategy) {
   for (const nlohmann::json& run : demo["runs"]) {
     EXPECT_EQ(run["matches"], true) << run["strategy"];
     ASSERT_EQ(run["answers"].size(), 3U);
-    EXPECT_GE(run["answers"][0]["prompt_tokens"], 16384);
+    EXPECT_GE(run["answers"][0]["prompt_tokens"], 6144);
     for (const nlohmann::json& answer : run["answers"])
       EXPECT_EQ(answer["answer"], answer["expected"]);
   }
   EXPECT_TRUE(parse_json(read_text_file(trace).value(), trace));
+}
+
+TEST(Demo, RefusesDocumentsTooShortToHideKeysIn) {
+  const ProgramResult result = run_weir({"demo", "--tokens", "1023"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.err, "weir: --tokens: found 1023, allowed an integer in 1024..1000000\n");
 }
 
 TEST(Demo, EndsCleanlyWhenInterrupted) {

@@ -5,7 +5,7 @@
 namespace weir {
 namespace {
 
-ModelSpec small_model(Architecture architecture) {
+ModelSpec small_model_of(Architecture architecture) {
   return {.architecture = architecture,
           .num_layers = 1,
           .hidden_size = 8,
@@ -23,7 +23,7 @@ std::vector<std::string> names_of(const ModelSpec& model) {
 }
 
 TEST(ModelTensors, LlamaHasTheNamesOfPublishedCheckpoints) {
-  EXPECT_EQ(names_of(small_model(Architecture::llama)),
+  EXPECT_EQ(names_of(small_model_of(Architecture::llama)),
             (std::vector<std::string>{
                 "model.embed_tokens.weight", "model.layers.0.input_layernorm.weight",
                 "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight",
@@ -34,7 +34,7 @@ TEST(ModelTensors, LlamaHasTheNamesOfPublishedCheckpoints) {
 }
 
 TEST(ModelTensors, Phi3FusesProjectionsByRows) {
-  const auto tensors = model_tensors(small_model(Architecture::phi3));
+  const auto tensors = model_tensors(small_model_of(Architecture::phi3));
   using enum WeightKind;
   EXPECT_EQ(tensors[2].name, "model.layers.0.self_attn.qkv_proj.weight");
   EXPECT_EQ(tensors[2].shape, (std::vector<std::int64_t>{32, 8}));
@@ -45,7 +45,7 @@ TEST(ModelTensors, Phi3FusesProjectionsByRows) {
 }
 
 TEST(ModelTensors, BiasesAndNormsOfHeadsHaveOneDimension) {
-  ModelSpec model = small_model(Architecture::dense);
+  ModelSpec model = small_model_of(Architecture::dense);
   model.qkv_bias = model.o_bias = model.ffn_bias = model.qk_norm = true;
   std::vector<std::pair<std::string, std::int64_t>> vectors;
   for (const ModelTensor& tensor : model_tensors(model)) {
@@ -68,7 +68,7 @@ TEST(ModelTensors, BiasesAndNormsOfHeadsHaveOneDimension) {
 }
 
 TEST(ModelTensors, APlainFfnHasNoGate) {
-  ModelSpec model = small_model(Architecture::dense);
+  ModelSpec model = small_model_of(Architecture::dense);
   model.gated_ffn = false;
   for (const std::string& name : names_of(model)) {
     EXPECT_EQ(name.find("gate_proj"), std::string::npos) << name;
@@ -76,7 +76,7 @@ TEST(ModelTensors, APlainFfnHasNoGate) {
 }
 
 TEST(ModelTensors, OnlyATiedModelLacksAHead) {
-  ModelSpec model = small_model(Architecture::qwen3);
+  ModelSpec model = small_model_of(Architecture::qwen3);
   EXPECT_EQ(names_of(model).back(), "lm_head.weight");
   EXPECT_FALSE(is_ignored_tensor(model, "lm_head.weight"));
   model.tied_embeddings = true;

@@ -20,7 +20,7 @@
 namespace weir::kernel {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kInfiniteInput = std::numeric_limits<float>::infinity();
 
 class Amx : public testing::Test {
  protected:
@@ -109,8 +109,9 @@ void expect_same_bits(const std::vector<float>& actual, const std::vector<float>
 }
 
 TEST_F(Amx, LeavesInputThatCannotBeCutToMultiplyAdds) {
-  for (const float value : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(),
-                            std::numeric_limits<float>::max(), 0x1p56F}) {
+  for (const float value :
+       {kInfiniteInput, -kInfiniteInput, std::numeric_limits<float>::quiet_NaN(),
+        std::numeric_limits<float>::max(), 0x1p56F}) {
     SCOPED_TRACE(value);
     Random random(3);
     Layer layer(random, DType::f32, 40, 600, 70);
@@ -124,7 +125,8 @@ TEST_F(Amx, LeavesInputThatCannotBeCutToMultiplyAdds) {
 
 TEST_F(Amx, LeavesWeightsThatCannotBeCutToMultiplyAdds) {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-    for (const float value : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+    for (const float value :
+         {kInfiniteInput, -kInfiniteInput, std::numeric_limits<float>::quiet_NaN()}) {
       SCOPED_TRACE(value);
       Random random(4);
       Layer layer(random, dtype, 40, 600, 70);
@@ -183,7 +185,7 @@ struct Head {
 };
 
 TEST_F(Amx, LeavesAttentionThatCannotBeCutToMultiplyAdds) {
-  for (const float value : {kInfinity, std::numeric_limits<float>::quiet_NaN(), 0x1p60F}) {
+  for (const float value : {kInfiniteInput, std::numeric_limits<float>::quiet_NaN(), 0x1p60F}) {
     SCOPED_TRACE(value);
     Random random(6);
     Head moderate(random);
@@ -269,7 +271,8 @@ TEST_F(Amx, DecodesAsExactlyAsMultiplyAdds) {
 }
 
 TEST_F(Amx, LeavesDecodingThatCannotBeCutToMultiplyAdds) {
-  for (const float value : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float value :
+       {kInfiniteInput, -kInfiniteInput, std::numeric_limits<float>::quiet_NaN()}) {
     SCOPED_TRACE(value);
     for (int operand = 0; operand < 3; ++operand) {
       Random random(8);

@@ -37,7 +37,7 @@ TEST(DeviceTeams, HasWorksTakeTheirTurns) {
     std::vector<int> order;  // The work that each block of goes was of.
     DeviceTeams teams(cores, least_seconds);
     const std::vector<double> times = teams.measure([&](Team&, Stopwatch& watch) {
-      std::vector<Work> works;
+      std::vector<TimedWork> works;
       for (const int work : {0, 1, 2}) {
         works.emplace_back([&order, work] {
           if (order.empty() || order.back() != work) order.push_back(work);

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "plan/validate.h"
+#include "tests/plan/broken_plans.h"
 #include "tests/plan/plans_for_tests.h"
 
 namespace weir {
@@ -26,11 +27,6 @@ Kinds joined(const std::vector<Kinds>& parts) {
   Kinds all;
   for (const Kinds& part : parts) all.insert(all.end(), part.begin(), part.end());
   return all;
-}
-
-std::vector<std::string> problems_in(const Plan& plan) {
-  const auto valid = validate(plan);
-  return valid ? std::vector<std::string>{} : valid.error();
 }
 
 std::size_t count_of(const Plan& plan, OpKind kind) {

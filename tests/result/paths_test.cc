@@ -70,7 +70,7 @@ Timeline sample_run() {
   return timeline;
 }
 
-Problems problems_after(const std::function<void(Timeline&)>& change) {
+Problems run_problems_after(const std::function<void(Timeline&)>& change) {
   Timeline timeline = sample_run();
   change(timeline);
   return problems_of(timeline, 0, sample_plan(), {});
@@ -93,27 +93,27 @@ TEST(Paths, AcceptARunThatObeyedItsPlan) {
 }
 
 TEST(Paths, NameATaskThatDidNotWaitForItsInputs) {
-  EXPECT_EQ(problems_after([](Timeline& t) { t.tasks[5].start = {33}; }),
+  EXPECT_EQ(run_problems_after([](Timeline& t) { t.tasks[5].start = {33}; }),
             Problems({"node 2 (o_proj) on device 1: found the start at 33 ns, allowed at least "
                       "36 ns, the end of node 1 (all_reduce) on device 1 (whose output it "
                       "reads)"}));
 }
 
 TEST(Paths, NameATaskThatJumpedItsQueue) {
-  EXPECT_EQ(problems_after([](Timeline& t) { t.tasks[6].start = {40}; }),
+  EXPECT_EQ(run_problems_after([](Timeline& t) { t.tasks[6].start = {40}; }),
             Problems({"node 3 (embed) on device 0: found the start at 40 ns, allowed at least "
                       "45 ns, the end of node 2 (o_proj) on device 0 (before it in its "
                       "queue)"}));
 }
 
 TEST(Paths, NameACommunicationThatBeganWithoutAMember) {
-  EXPECT_EQ(problems_after([](Timeline& t) { t.tasks[2].ready = {29}; }),
+  EXPECT_EQ(run_problems_after([](Timeline& t) { t.tasks[2].ready = {29}; }),
             Problems({"node 1 (all_reduce) on device 0: found it ready at 29 ns, allowed at "
                       "least 30 ns, when its last partner arrived"}));
 }
 
 TEST(Paths, NameTasksThatAreMissingOrInvented) {
-  EXPECT_EQ(problems_after([](Timeline& t) {
+  EXPECT_EQ(run_problems_after([](Timeline& t) {
               t.tasks[6].device = DeviceId{1};
               t.tasks[5].kind = OpKind::ffn_up;
               t.tasks.push_back(t.tasks[0]);

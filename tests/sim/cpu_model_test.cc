@@ -41,7 +41,7 @@ DeviceType measured_type() {
           .kernels = std::move(kernels)};
 }
 
-DeviceModel model_of(const DeviceType& type) {
+DeviceModel cpu_model_of(const DeviceType& type) {
   auto model = DeviceModel::make(type);
   EXPECT_TRUE(model.has_value());
   return *std::move(model);
@@ -71,7 +71,7 @@ TEST(MeasuredCpu, NeedsNeitherPeaksNorBandwidths) {
 }
 
 TEST(MeasuredCpu, LinearLayersLieOnTheCurve) {
-  const DeviceModel model = model_of(measured_type());
+  const DeviceModel model = cpu_model_of(measured_type());
   EXPECT_NEAR(gemm_ps(model, 1, "L2"), 10, 1e-9);
   EXPECT_NEAR(gemm_ps(model, 2, "L2"), 12, 1e-9);  // Between the measured ones,
   EXPECT_NEAR(gemm_ps(model, 8, "L2"), 32, 1e-9);
@@ -79,13 +79,13 @@ TEST(MeasuredCpu, LinearLayersLieOnTheCurve) {
 }
 
 TEST(MeasuredCpu, AWeightCostsWhatTheLevelBelowCostsWhereItsOwnWasNotMeasured) {
-  const DeviceModel model = model_of(measured_type());
+  const DeviceModel model = cpu_model_of(measured_type());
   EXPECT_NEAR(gemm_ps(model, 1, "memory"), 50, 1e-9);
   EXPECT_NEAR(gemm_ps(model, 1, "L3"), 50, 1e-9);
 }
 
 TEST(MeasuredCpu, DevicesThatWorkAtTheSameTimeShareTheMemory) {
-  const DeviceModel model = model_of(measured_type());
+  const DeviceModel model = cpu_model_of(measured_type());
   EXPECT_NEAR(gemm_ps(model, 1, "memory", 3), 150, 1e-9);
   EXPECT_NEAR(gemm_ps(model, 1, "memory", 2), 100, 1e-9);
   EXPECT_NEAR(gemm_ps(model, 1, "memory", 9), 150, 1e-9);  // More were not measured.
@@ -93,7 +93,7 @@ TEST(MeasuredCpu, DevicesThatWorkAtTheSameTimeShareTheMemory) {
 }
 
 TEST(MeasuredCpu, AttentionIsDoneInBlocksOfTheMostMeasuredRows) {
-  const DeviceModel model = model_of(measured_type());
+  const DeviceModel model = cpu_model_of(measured_type());
   const auto ps = [&](const AttentionTile& tile) {
     const AttentionShape shape{.tiles = {tile}, .head_dim = 50, .value_dim = 50, .kv = DType::f32};
     return model.attention(shape, level(model, "memory")).time.value * 1e12;
@@ -114,7 +114,7 @@ TEST(MeasuredCpu, AttentionIsDoneInBlocksOfTheMostMeasuredRows) {
 }
 
 TEST(MeasuredCpu, PassesFindHalfOfTheirOperandsPushedOutByWeights) {
-  const DeviceModel model = model_of(measured_type());
+  const DeviceModel model = cpu_model_of(measured_type());
   const auto ps_per_byte = [&](std::int64_t bytes, std::string_view streamed) {
     return model.stream({.bytes = bytes, .kind = StreamKind::add}, level(model, streamed))
                .time.value *
@@ -138,7 +138,7 @@ TEST(MeasuredCpu, ASetThatACacheServesInPartIsReadInPartFromBeyondIt) {
       {.level = CacheLevel::l3,
        .devices = 1,
        .shares = {{.bytes = 8 * kMib, .share = 1}, {.bytes = 24 * kMib, .share = 0.5}}}};
-  const DeviceModel model = model_of(type);
+  const DeviceModel model = cpu_model_of(type);
   const auto ps = [&](std::int64_t mib, std::int64_t devices) {
     const GemmShape shape{.rows = 1, .cols = 1000, .depth = 1000, .weight = DType::bf16};
     return model.gemm(shape, model.residence_of(mib * kMib, devices)).time.value * 1e6;

@@ -13,21 +13,18 @@
 #include "sim/fold.h"
 #include "strategy/strategy.h"
 #include "tests/plan/plans_for_tests.h"
+#include "tests/sim/random_cases.h"
 
 namespace weir {
 namespace {
 
-struct Case {
+struct FoldCase {
   std::string name;
   PlanHeader header;
   StepLayouts layouts;
   ClusterSpec cluster;
   StepLengths lengths;
 };
-
-std::int64_t one_of(Random& random, std::initializer_list<std::int64_t> values) {
-  return values.begin()[random.integer(0, std::ssize(values) - 1)];
-}
 
 std::string text_of(std::int64_t number) { return fmt::format("{}", number); }
 
@@ -77,7 +74,7 @@ OptionValues random_options(Random& random, std::string_view strategy) {
   return {};
 }
 
-ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared) {
+ClusterSpec random_round_cluster(Random& random, std::int64_t devices, bool shared) {
   const std::int64_t per_node = one_of(random, {1, 2, devices});
   ClusterSpec cluster = round_cluster((devices + per_node - 1) / per_node, per_node);
   NodeType& node = cluster.node_types[0];
@@ -88,7 +85,8 @@ ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared) {
 }
 
 // nullopt where the strategy refuses the options.
-std::optional<Case> random_case(std::uint64_t seed, std::string_view strategy, bool shared) {
+std::optional<FoldCase> random_fold_case(std::uint64_t seed, std::string_view strategy,
+                                         bool shared) {
   Random random(seed);
   const std::int64_t requests = random.integer(1, 5);
   const ModelSpec model = tiny_model(random.integer(3, 14));
@@ -108,16 +106,17 @@ std::optional<Case> random_case(std::uint64_t seed, std::string_view strategy, b
     const std::int64_t q_len = decode ? 1 : random.integer(0, 16);
     lengths.push_back({.q_len = q_len, .kv_len = random.integer(q_len, 64)});
   }
-  ClusterSpec cluster = random_cluster(random, devices, shared);
+  ClusterSpec cluster = random_round_cluster(random, devices, shared);
   if (!shared && random.uniform() < 0.4) cluster = load_cluster("h100-sxm:4").value();
-  return Case{.name = fmt::format("seed {}: {}, {} layers", seed, named->label, model.num_layers),
-              .header = std::move(header),
-              .layouts = named->strategy->layouts(shape),
-              .cluster = std::move(cluster),
-              .lengths = std::move(lengths)};
+  return FoldCase{
+      .name = fmt::format("seed {}: {}, {} layers", seed, named->label, model.num_layers),
+      .header = std::move(header),
+      .layouts = named->strategy->layouts(shape),
+      .cluster = std::move(cluster),
+      .lengths = std::move(lengths)};
 }
 
-FoldedStep folded(const Case& made, const SimulateOptions& options = {}) {
+FoldedStep folded(const FoldCase& made, const SimulateOptions& options = {}) {
   const auto machine = Machine::make(made.cluster);
   auto step = simulate_folded(made.header, made.layouts, *machine, made.lengths, options);
   EXPECT_TRUE(step.has_value()) << made.name << ": " << step.error().message;
@@ -143,7 +142,7 @@ void expect_equal(const DeviceMetrics& folded, const DeviceMetrics& whole,
 }
 
 // Simulates the whole step and compares all there is; whether the step was folded.
-bool equals_the_whole(const Case& made) {
+bool equals_the_whole(const FoldCase& made) {
   const auto plan = validate(lower(made.header, made.layouts));
   EXPECT_TRUE(plan.has_value()) << made.name << ": " << join_problems(plan.error());
   const auto whole = simulate(*plan, made.cluster, made.lengths);
@@ -172,7 +171,7 @@ TEST_P(Strategies, FoldedStepsEqualWholeOnes) {
   int cases = 0;
   int folded = 0;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
-    const auto made = random_case(seed, GetParam(), false);
+    const auto made = random_fold_case(seed, GetParam(), false);
     if (!made) continue;
     ++cases;
     if (equals_the_whole(*made)) ++folded;
@@ -183,7 +182,7 @@ TEST_P(Strategies, FoldedStepsEqualWholeOnes) {
 
 TEST_P(Strategies, WhereLinksAreSharedTheWholeStepIsSimulated) {
   for (std::uint64_t seed = 0; seed < 25; ++seed) {
-    const auto made = random_case(seed, GetParam(), true);
+    const auto made = random_fold_case(seed, GetParam(), true);
     if (made) equals_the_whole(*made);
   }
 }
@@ -194,7 +193,7 @@ INSTANTIATE_TEST_SUITE_P(Fold, Strategies,
                          [](const auto& strategy) { return std::string(strategy.param); });
 
 // Of 40 layers.
-Case plain_case(std::string_view strategy, const OptionValues& options) {
+FoldCase plain_case(std::string_view strategy, const OptionValues& options) {
   const ModelSpec model = tiny_model(40);
   const auto named = make_strategy(strategy, options, model);
   EXPECT_TRUE(named.has_value()) << named.error().message;
@@ -208,7 +207,7 @@ Case plain_case(std::string_view strategy, const OptionValues& options) {
           .lengths = std::move(lengths)};
 }
 
-std::vector<std::int64_t> repeats_of(const Case& made) {
+std::vector<std::int64_t> repeats_of(const FoldCase& made) {
   const auto plan = FoldedPlan::make(made.header, made.layouts);
   EXPECT_TRUE(plan.has_value()) << plan.error().message;
   return {plan->layer_repeats().begin(), plan->layer_repeats().end()};
@@ -233,7 +232,7 @@ TEST(Fold, APlanHasOneLayerOfEachKind) {
 }
 
 TEST(Fold, ALayerThatDiffersStandsForItself) {
-  Case made = plain_case("tp_pp", {{"tp", "4"}});
+  FoldCase made = plain_case("tp_pp", {{"tp", "4"}});
   MicrobatchLayouts& microbatch = made.layouts.microbatches[0];
   LayerLayouts other = microbatch.distinct[0];
   std::swap(other.ffn_hidden.pieces[0].box, other.ffn_hidden.pieces[3].box);
@@ -244,7 +243,7 @@ TEST(Fold, ALayerThatDiffersStandsForItself) {
 }
 
 TEST(Fold, DevicesThatDifferAreToldApart) {
-  Case made = plain_case("tp_pp", {{"tp", "4"}});
+  FoldCase made = plain_case("tp_pp", {{"tp", "4"}});
   DeviceType slow = made.cluster.device_types[0];
   slow.name = "slow";
   slow.memory_bandwidth = BytesPerSecond{50e9};
@@ -259,14 +258,14 @@ TEST(Fold, DevicesThatDifferAreToldApart) {
 }
 
 TEST(Fold, TheEventLoopIsNotFolded) {
-  const Case made = plain_case("tp_pp", {{"tp", "2"}});
+  const FoldCase made = plain_case("tp_pp", {{"tp", "2"}});
   SimulateOptions options;
   options.method = SimulationMethod::event_loop;
   EXPECT_FALSE(folded(made, options).folded);
 }
 
 TEST(Fold, MemoryThatDoesNotSufficeIsToldAsOfTheWholePlan) {
-  Case made = plain_case("tp_pp", {{"tp", "2"}});
+  FoldCase made = plain_case("tp_pp", {{"tp", "2"}});
   for (PlanHeader::Device& device : made.header.devices) device.memory_bytes = 200'000;
   const auto whole = validate(lower(made.header, made.layouts));
   ASSERT_FALSE(whole.has_value());
@@ -277,7 +276,7 @@ TEST(Fold, MemoryThatDoesNotSufficeIsToldAsOfTheWholePlan) {
 }
 
 TEST(Fold, RefusesLengthsBeyondTheLimits) {
-  Case made = plain_case("tp_pp", {{"tp", "2"}});
+  FoldCase made = plain_case("tp_pp", {{"tp", "2"}});
   made.lengths[1].kv_len = 65;
   const auto machine = Machine::make(made.cluster);
   const auto step = simulate_folded(made.header, made.layouts, *machine, made.lengths);
@@ -286,7 +285,7 @@ TEST(Fold, RefusesLengthsBeyondTheLimits) {
 }
 
 TEST(Fold, OnePlanServesStepsOfManyLengths) {
-  Case made = plain_case("tp_pp", {{"tp", "4"}, {"pp", "2"}});
+  FoldCase made = plain_case("tp_pp", {{"tp", "4"}, {"pp", "2"}});
   const auto machine = Machine::make(made.cluster);
   const auto plan = FoldedPlan::make(made.header, made.layouts);
   ASSERT_TRUE(plan.has_value());

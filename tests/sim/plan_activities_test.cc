@@ -19,7 +19,7 @@
 namespace weir {
 namespace {
 
-constexpr std::uint64_t kCases = 60;
+constexpr std::uint64_t kActivityCases = 60;
 
 SimulatedStep simulated(const RandomCase& made, bool expand,
                         SimulationMethod method = SimulationMethod::automatic) {
@@ -52,7 +52,7 @@ SimTime rounding_of(const RandomCase& made) {
 
 TEST(ExpandedPlans, TakeAsLongAsTheWholeButForRoundingWhereNothingIsShared) {
   int compared = 0;
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kActivityCases; ++seed) {
     const RandomCase made = random_case(seed, false);
     const SimulatedStep whole = simulated(made, false);
     const SimulatedStep messages = simulated(made, true);
@@ -67,7 +67,7 @@ TEST(ExpandedPlans, TakeAsLongAsTheWholeButForRoundingWhereNothingIsShared) {
 
 TEST(ExpandedPlans, AreSoundRunsOfTheirPlans) {
   for (const bool shared : {false, true}) {
-    for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+    for (std::uint64_t seed = 0; seed < kActivityCases; ++seed) {
       const RandomCase made = random_case(seed, shared);
       const Timeline timeline = simulated(made, true).timeline;
       EXPECT_EQ(problems_of(timeline), std::vector<std::string>{}) << "seed " << seed;
@@ -80,7 +80,7 @@ TEST(ExpandedPlans, AreSoundRunsOfTheirPlans) {
 
 TEST(ExpandedPlans, GiveTheEventLoopsAnswerWhicheverWayIsChosen) {
   int compared = 0;
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kActivityCases; ++seed) {
     const RandomCase made = random_case(seed, seed % 2 == 0);
     const SimulatedStep by_events = simulated(made, true, SimulationMethod::event_loop);
     if (!by_events.links_shared) ++compared;
@@ -91,7 +91,7 @@ TEST(ExpandedPlans, GiveTheEventLoopsAnswerWhicheverWayIsChosen) {
 
 TEST(ExpandedPlans, ShareLinksMessageByMessage) {
   int slower = 0;
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kActivityCases; ++seed) {
     const RandomCase made = random_case(seed, true);
     const SimulatedStep step = simulated(made, true);
     const SimulatedStep alone = simulated(made, true, SimulationMethod::static_pass);

@@ -12,13 +12,10 @@
 #include "tests/plan/plans_for_tests.h"
 
 namespace weir {
-namespace {
 
 std::int64_t one_of(Random& random, std::initializer_list<std::int64_t> values) {
   return values.begin()[random.integer(0, std::ssize(values) - 1)];
 }
-
-}  // namespace
 
 ClusterSpec random_cluster(Random& random, std::int64_t devices, bool shared) {
   const std::int64_t per_node = one_of(random, {1, 2, devices});

@@ -2,6 +2,7 @@
 // Plans, lengths and clusters at random, from a seed.
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "base/random.h"
 #include "plan/validate.h"
@@ -14,6 +15,8 @@ struct RandomCase {
   ClusterSpec cluster;
   StepLengths lengths;
 };
+
+[[nodiscard]] std::int64_t one_of(Random& random, std::initializer_list<std::int64_t> values);
 
 // Nodes of 1, 2 or all of the devices. Where links are shared, nodes have a bus and one card, and
 // half the networks an oversubscribed core.

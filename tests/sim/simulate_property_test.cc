@@ -24,7 +24,7 @@
 namespace weir {
 namespace {
 
-constexpr std::uint64_t kCases = 60;
+constexpr std::uint64_t kPropertyCases = 60;
 
 SimulatedStep simulated(const RandomCase& made,
                         SimulationMethod method = SimulationMethod::automatic) {
@@ -61,7 +61,7 @@ std::int64_t buffers_in_use(const RandomCase& made, const Timeline& timeline, De
 class SimulateLaws : public testing::TestWithParam<bool> {};  // Whether links are shared.
 
 TEST_P(SimulateLaws, TimelinesAreSoundRunsOfTheirPlans) {
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; ++seed) {
     const RandomCase made = random_case(seed, GetParam());
     const Timeline timeline = simulated(made).timeline;
     EXPECT_EQ(problems_of(timeline), std::vector<std::string>{}) << "seed " << seed;
@@ -71,7 +71,7 @@ TEST_P(SimulateLaws, TimelinesAreSoundRunsOfTheirPlans) {
 }
 
 TEST_P(SimulateLaws, Law5BytesSentAreBytesReceived) {
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; ++seed) {
     const RandomCase made = random_case(seed, GetParam());
     std::vector<std::int64_t> received(made.plan->nodes.size(), 0);
     const SimulatedStep step = simulated(made);
@@ -87,7 +87,7 @@ TEST_P(SimulateLaws, Law5BytesSentAreBytesReceived) {
 
 TEST_P(SimulateLaws, Law5MemoryNeverExceedsWhatThePlanComputes) {
   int several = 0;
-  for (std::uint64_t seed = 0; seed < 2 * kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < 2 * kPropertyCases; ++seed) {
     const RandomCase made = random_case(seed, GetParam());
     several += made.plan->microbatches.size() > 1 ? 1 : 0;
     const SimulatedStep step = simulated(made);
@@ -158,7 +158,7 @@ TEST_P(SimulateLaws, Law5HoldsForEveryStrategy) {
 }
 
 TEST_P(SimulateLaws, Law5MemoryAtEveryInstantIsThatOfTheBuffersInUse) {
-  for (std::uint64_t seed = 0; seed < kCases; seed += 5) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; seed += 5) {
     const RandomCase made = random_case(seed, GetParam());
     const Plan& plan = made.plan.plan();
     const SimulatedStep step = simulated(made);
@@ -177,7 +177,7 @@ TEST_P(SimulateLaws, Law5MemoryAtEveryInstantIsThatOfTheBuffersInUse) {
 }
 
 TEST_P(SimulateLaws, Law6CriticalPathIsAtMostTheMakespanIsAtMostTheSerialSum) {
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; ++seed) {
     const RandomCase made = random_case(seed, GetParam());
     const auto paths = summarize_paths(simulated(made).timeline, 0, made.plan.plan(), made.lengths);
     ASSERT_TRUE(paths.has_value()) << paths.error().message;
@@ -188,7 +188,7 @@ TEST_P(SimulateLaws, Law6CriticalPathIsAtMostTheMakespanIsAtMostTheSerialSum) {
 }
 
 TEST_P(SimulateLaws, Law7TheSameInputGivesTheSameBytes) {
-  for (std::uint64_t seed = 0; seed < kCases; seed += 7) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; seed += 7) {
     const auto text = [&] {
       return timeline_to_json(simulated(random_case(seed, GetParam())).timeline).dump();
     };
@@ -201,7 +201,7 @@ INSTANTIATE_TEST_SUITE_P(SharedLinks, SimulateLaws, testing::Values(true));
 
 TEST(SimulateMethods, WhereNoLinkIsSharedTheStaticPassGivesTheEventLoopsAnswer) {
   int compared = 0;
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; ++seed) {
     const RandomCase made = random_case(seed, seed % 2 == 0);
     const SimulatedStep by_events = simulated(made, SimulationMethod::event_loop);
     if (by_events.links_shared) continue;
@@ -214,7 +214,7 @@ TEST(SimulateMethods, WhereNoLinkIsSharedTheStaticPassGivesTheEventLoopsAnswer) 
 
 TEST(SimulateMethods, SharedLinksTakeTimeThatTheStaticPassDoesNotSee) {
   int slower = 0;
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kPropertyCases; ++seed) {
     const RandomCase made = random_case(seed, true);
     const SimulatedStep step = simulated(made);
     const SimulatedStep alone = simulated(made, SimulationMethod::static_pass);

@@ -14,7 +14,7 @@
 namespace weir {
 namespace {
 
-constexpr std::uint64_t kCases = 40;
+constexpr std::uint64_t kSteadyStateCases = 40;
 
 PlannedStep decode_step(const OptionValues& options) {
   auto step = planned({.model = tiny_model(4),
@@ -81,7 +81,7 @@ TEST(SteadyState, HostTimeHidesBehindOtherMicrobatches) {
 
 TEST(SteadyState, IsNeverFasterThanTheBusiestDeviceNorSlowerThanStepAfterStep) {
   for (const bool shared : {false, true}) {
-    for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+    for (std::uint64_t seed = 0; seed < kSteadyStateCases; ++seed) {
       const RandomCase made = random_case(seed, shared);
       const auto state =
           simulate_steady_state(made.plan, Machine::make(made.cluster).value(), made.lengths, {});
@@ -96,7 +96,7 @@ TEST(SteadyState, IsNeverFasterThanTheBusiestDeviceNorSlowerThanStepAfterStep) {
 }
 
 TEST(SteadyState, BeginsWithTheStepByItself) {
-  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+  for (std::uint64_t seed = 0; seed < kSteadyStateCases; ++seed) {
     const RandomCase made = random_case(seed, false);
     const Machine machine = Machine::make(made.cluster).value();
     const auto costs = StepCosts::make(made.plan, machine, made.lengths, {});

@@ -12,7 +12,7 @@ namespace weir {
 namespace {
 
 // Of two and of four members, the latter taking ten times as long.
-MeasuredTransfers example() {
+MeasuredTransfers example_transfers() {
   return {.messages = {{.bytes = 1000, .us = 10}, {.bytes = 100000, .us = 1000}},
           .exchanges = {{.members = 2, .times = {{.bytes = 1000, .us = 20}}},
                         {.members = 4,
@@ -20,14 +20,14 @@ MeasuredTransfers example() {
           .all_reduces = {{.members = 4, .times = {{.bytes = 1000, .us = 500}}}}};
 }
 
-std::string problem_of(const nlohmann::json& document) {
+std::string transfers_problem_of(const nlohmann::json& document) {
   std::vector<std::string> problems;
   (void)read_measured_transfers(ObjectReader(document, "transfers", problems));
   return problems.empty() ? "" : problems.front();
 }
 
 TEST(MeasuredTransfers, LieBetweenThoseOfTheNextSizes) {
-  const std::vector<TransferTime> times = example().messages;
+  const std::vector<TransferTime> times = example_transfers().messages;
   EXPECT_NEAR(time_at(times, 1).value, 10e-6, 1e-12);  // Smaller ones were not measured.
   EXPECT_NEAR(time_at(times, 1000).value, 10e-6, 1e-12);
   EXPECT_NEAR(time_at(times, 10000).value, 100e-6, 1e-12);  // Half way, as logarithms.
@@ -35,36 +35,37 @@ TEST(MeasuredTransfers, LieBetweenThoseOfTheNextSizes) {
 }
 
 TEST(MeasuredTransfers, OfOtherNumbersOfMembersSendAsManyBytes) {
-  EXPECT_NEAR(exchange_time(example(), 2, 1000).value, 20e-6, 1e-12);
-  EXPECT_NEAR(exchange_time(example(), 4, 2000).value, 200e-6, 1e-12);
+  EXPECT_NEAR(exchange_time(example_transfers(), 2, 1000).value, 20e-6, 1e-12);
+  EXPECT_NEAR(exchange_time(example_transfers(), 4, 2000).value, 200e-6, 1e-12);
   // Three send two thirds of what four do, and seven twice as much.
-  EXPECT_NEAR(exchange_time(example(), 3, 3000).value, 200e-6, 1e-12);
-  EXPECT_NEAR(exchange_time(example(), 7, 1000).value, 200e-6, 1e-12);
+  EXPECT_NEAR(exchange_time(example_transfers(), 3, 3000).value, 200e-6, 1e-12);
+  EXPECT_NEAR(exchange_time(example_transfers(), 7, 1000).value, 200e-6, 1e-12);
 }
 
 TEST(MeasuredTransfers, OfAllReducesAreThoseOfJustAsManyMembers) {
-  EXPECT_NEAR(all_reduce_time(example(), 4, 2000).value_or(Seconds{}).value, 1000e-6, 1e-12);
-  EXPECT_EQ(all_reduce_time(example(), 3, 2000), std::nullopt);
+  EXPECT_NEAR(all_reduce_time(example_transfers(), 4, 2000).value_or(Seconds{}).value, 1000e-6,
+              1e-12);
+  EXPECT_EQ(all_reduce_time(example_transfers(), 3, 2000), std::nullopt);
 }
 
 TEST(MeasuredTransfers, StandForEachOtherWhereOneWasNotMeasured) {
-  MeasuredTransfers messages_only = example();
+  MeasuredTransfers messages_only = example_transfers();
   messages_only.exchanges.clear();
   EXPECT_NEAR(exchange_time(messages_only, 11, 1000).value, 100e-6, 1e-12);
-  MeasuredTransfers exchanges_only = example();
+  MeasuredTransfers exchanges_only = example_transfers();
   exchanges_only.messages.clear();
   EXPECT_NEAR(message_time(exchanges_only, 1000).value, 20e-6, 1e-12);
-  EXPECT_NEAR(message_time(example(), 1000).value, 10e-6, 1e-12);
+  EXPECT_NEAR(message_time(example_transfers(), 1000).value, 10e-6, 1e-12);
 }
 
 TEST(MeasuredTransfers, AreReadBackAsTheyWereWritten) {
-  MeasuredTransfers written = example();
+  MeasuredTransfers written = example_transfers();
   for (int round = 0; round < 4; ++round) {
     const nlohmann::json document = to_json(written);
     std::vector<std::string> problems;
     EXPECT_EQ(read_measured_transfers(ObjectReader(document, "transfers", problems)), written);
     EXPECT_TRUE(problems.empty()) << problems.front();
-    written = example();
+    written = example_transfers();
     if (round == 0) written.messages.clear();
     if (round == 1) written.exchanges.clear();
     if (round == 2) written.all_reduces.clear();
@@ -72,34 +73,35 @@ TEST(MeasuredTransfers, AreReadBackAsTheyWereWritten) {
 }
 
 TEST(MeasuredTransfers, NameTheFieldThatIsWrong) {
-  nlohmann::json document = to_json(example());
+  nlohmann::json document = to_json(example_transfers());
   document["messages"][1]["bytes"] = 1000;
-  EXPECT_EQ(problem_of(document),
+  EXPECT_EQ(transfers_problem_of(document),
             "transfers.messages: found bytes that do not ascend, allowed ascending ones");
-  document = to_json(example());
+  document = to_json(example_transfers());
   document["messages"][0]["us"] = 0;
-  EXPECT_EQ(problem_of(document),
+  EXPECT_EQ(transfers_problem_of(document),
             "transfers.messages[0].us: found 0, allowed a number in 1e-06..10000000");
-  document = to_json(example());
+  document = to_json(example_transfers());
   document["exchanges"][1]["members"] = 2;
-  EXPECT_EQ(problem_of(document),
+  EXPECT_EQ(transfers_problem_of(document),
             "transfers.exchanges: found members that do not ascend, allowed ascending ones");
-  document = to_json(example());
+  document = to_json(example_transfers());
   document["exchanges"][0]["members"] = 1;
-  EXPECT_EQ(problem_of(document),
+  EXPECT_EQ(transfers_problem_of(document),
             "transfers.exchanges[0].members: found 1, allowed an integer in 2..65536");
-  document = to_json(example());
+  document = to_json(example_transfers());
   document["exchanges"][0]["times"] = nlohmann::json::array();
-  EXPECT_EQ(problem_of(document), "transfers.exchanges[0].times: found none, allowed at least one");
-  EXPECT_EQ(problem_of(nlohmann::json::object()),
+  EXPECT_EQ(transfers_problem_of(document),
+            "transfers.exchanges[0].times: found none, allowed at least one");
+  EXPECT_EQ(transfers_problem_of(nlohmann::json::object()),
             "transfers.exchanges: found none, allowed at least one curve without messages");
-  document = to_json(example());
+  document = to_json(example_transfers());
   document["all_reduces"][0]["times"][0].erase("us");
-  EXPECT_NE(problem_of(document).find("transfers.all_reduces[0].times[0].us: missing"),
+  EXPECT_NE(transfers_problem_of(document).find("transfers.all_reduces[0].times[0].us: missing"),
             std::string::npos);
-  document = to_json(example());
+  document = to_json(example_transfers());
   document["message"] = document["messages"];
-  EXPECT_NE(problem_of(document).find("transfers.message: "), std::string::npos);
+  EXPECT_NE(transfers_problem_of(document).find("transfers.message: "), std::string::npos);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ json of_type(const char* model_type) {
   return config;
 }
 
-std::string error_of(const json& config) {
+std::string config_error_of(const json& config) {
   const auto model = model_from_config(config, "m");
   return model ? "no error" : model.error().message;
 }
@@ -137,7 +137,7 @@ TEST(ModelFromConfig, ReadsAWindowOnlyWhereAllLayersSlide) {
   config["max_window_layers"] = 1;
   EXPECT_EQ(model_from_config(config, "m")->sliding_window, std::nullopt);
   config["use_sliding_window"] = true;
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.max_window_layers: found 1 of 2 layers, allowed 0 or all: Weir's layers all "
             "attend alike");
   config["max_window_layers"] = 2;
@@ -147,11 +147,12 @@ TEST(ModelFromConfig, ReadsAWindowOnlyWhereAllLayersSlide) {
   config["layer_types"] = {"full_attention", "full_attention"};
   EXPECT_EQ(model_from_config(config, "m")->sliding_window, std::nullopt);
   config["layer_types"] = {"full_attention", "sliding_attention"};
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.layer_types: found a mixture or an unknown type, allowed full_attention "
             "everywhere or sliding_attention everywhere");
   config["layer_types"] = {"sliding_attention"};
-  EXPECT_EQ(error_of(config), "config.layer_types: found 1 entries, allowed one per layer (2)");
+  EXPECT_EQ(config_error_of(config),
+            "config.layer_types: found 1 entries, allowed one per layer (2)");
 }
 
 TEST(ModelFromConfig, ReadsEveryOptionOfTheDenseModel) {
@@ -194,7 +195,7 @@ TEST(ModelFromConfig, ListsEveryProblemAtOnce) {
     "num_hidden_layers": 1000000000000000000, "hidden_size": -4096, "num_attention_heads": 0,
     "num_key_value_heads": 3, "rms_norm_eps": "NaN", "hidden_act": "relu", "torch_dtype": "int4",
     "vocab_size": null, "tie_word_embeddings": 1, "eos_token_id": [-1]})"));
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.num_hidden_layers: found 1000000000000000000, allowed an integer in 1..4096; "
             "config.hidden_size: found -4096, allowed an integer in 1..1048576; "
             "config.vocab_size: missing, allowed an integer in 1..16777216; "
@@ -215,7 +216,7 @@ TEST(ModelFromConfig, RefusesHeadsThatDoNotDivide) {
   json config = dense();
   config["num_attention_heads"] = 6;
   config["num_key_value_heads"] = 4;
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.hidden_size: found 64, allowed a multiple of num_attention_heads (6) where "
             "head_dim is not given; config.num_key_value_heads: found 4, allowed a divisor of "
             "num_attention_heads (6)");
@@ -225,13 +226,13 @@ TEST(ModelFromConfig, RefusesSizesWhoseProductsOverflow) {
   json config = dense();
   config["num_attention_heads"] = 1048576;
   config["head_dim"] = 1048576;
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.head_dim: found 1048576 with 1048576 heads, allowed a product of at most "
             "1048576");
   config["head_dim"] = 2;
   config["num_attention_heads"] = 524288;
   config["max_position_embeddings"] = 2147483648;
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.max_position_embeddings: found 2147483648, too long to count the operations of "
             "524288 heads of 2");
 }
@@ -239,14 +240,15 @@ TEST(ModelFromConfig, RefusesSizesWhoseProductsOverflow) {
 TEST(ModelFromConfig, RefusesUnknownModelTypes) {
   json config = llama31();
   config["model_type"] = "mixtral";
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.model_type: found \"mixtral\", allowed one of: llama, mistral, qwen2, qwen3, "
             "phi3, weir_dense");
   config.erase("model_type");
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.model_type: found nothing, allowed one of: llama, mistral, qwen2, qwen3, phi3, "
             "weir_dense");
-  EXPECT_EQ(error_of(json::array()).substr(0, 43), "config: found an array of 0, allowed an obj");
+  EXPECT_EQ(config_error_of(json::array()).substr(0, 43),
+            "config: found an array of 0, allowed an obj");
 }
 
 TEST(ModelFromConfig, RefusesWhatChangesTheComputationByName) {
@@ -258,7 +260,7 @@ TEST(ModelFromConfig, RefusesWhatChangesTheComputationByName) {
   config["architectures"] = {"LlamaForSequenceClassification"};
   config["sliding_window"] = 4096;
   EXPECT_EQ(
-      error_of(config),
+      config_error_of(config),
       "config.sliding_window: found 4096, allowed null for llama; "
       "config.architectures: found \"LlamaForSequenceClassification\", allowed names that end "
       "in ForCausalLM; "
@@ -280,7 +282,7 @@ TEST(ModelFromConfig, AcceptsUnsupportedKeysThatAreSwitchedOff) {
   config["attention_dropout"] = 0.1;  // Only training drops out.
   config["attn_implementation"] = "flash_attention_2";
   config["some_private_key"] = {1, 2, 3};
-  EXPECT_EQ(error_of(config), "no error");
+  EXPECT_EQ(config_error_of(config), "no error");
 }
 
 TEST(ModelFromConfig, RefusesUnknownKeysOfTheDenseModel) {
@@ -288,14 +290,14 @@ TEST(ModelFromConfig, RefusesUnknownKeysOfTheDenseModel) {
   config["use_cache"] = true;
   config["gated_fnn"] = true;
   config["mlp_bias"] = false;
-  EXPECT_EQ(error_of(config), "config.gated_fnn: unknown key; config.mlp_bias: unknown key");
+  EXPECT_EQ(config_error_of(config), "config.gated_fnn: unknown key; config.mlp_bias: unknown key");
 }
 
 TEST(ModelFromConfig, RefusesFlagsAgainstTheArchitecture) {
   json config = of_type("qwen2");
   config["attention_bias"] = false;
   config["mlp_bias"] = true;
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.attention_bias: found false, allowed true for this model_type; "
             "config.mlp_bias: found true, allowed false for this model_type");
 }
@@ -305,14 +307,14 @@ TEST(ModelFromConfig, RefusesRopeThatItDoesNotKnow) {
   config["partial_rotary_factor"] = 0.5;
   config["rope_scaling"] = {{"type", "proportional"}, {"mrope_section", {1, 2}}};
   EXPECT_EQ(
-      error_of(config),
+      config_error_of(config),
       "config.partial_rotary_factor: found 0.5, allowed 1 for llama; "
       "config.rope_scaling.rope_type: found \"proportional\", allowed one of: default, linear, "
       "dynamic, llama3, yarn, longrope; config.rope_scaling.mrope_section: unknown key");
   config = of_type("llama");
   config["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 2}};
   config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 4}};
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.rope_scaling: found beside a different rope_parameters, allowed one of them");
 }
 
@@ -324,7 +326,7 @@ TEST(ModelFromConfig, RefusesAbsurdRopeNumbers) {
                             {"low_freq_factor", 4},
                             {"high_freq_factor", 4},
                             {"original_max_position_embeddings", 1}};
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.rope_theta: found 1, allowed a number in 1.001..1000000000000000; "
             "config.rope_scaling.original_max_position_embeddings: found 1, allowed an integer in "
             "2..2147483648; "
@@ -332,13 +334,13 @@ TEST(ModelFromConfig, RefusesAbsurdRopeNumbers) {
             "config.rope_scaling.high_freq_factor: found 4, allowed more than low_freq_factor (4)");
   config = of_type("phi3");
   config["rope_scaling"] = {{"type", "longrope"}, {"short_factor", {1, 2}}, {"long_factor", {0}}};
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.rope_scaling.short_factor: found 2 numbers, allowed one per rotary pair (8); "
             "config.rope_scaling.long_factor[0]: found 0, allowed a number in 1e-09..1000000000; "
             "config.rope_scaling.long_factor: found 1 numbers, allowed one per rotary pair (8)");
   config = dense();
   config["partial_rotary_factor"] = 0.2;
-  EXPECT_EQ(error_of(config),
+  EXPECT_EQ(config_error_of(config),
             "config.partial_rotary_factor: found 0.2 of a head_dim of 16, allowed what leaves an "
             "even number of rotary dimensions, at least 2");
 }

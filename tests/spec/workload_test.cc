@@ -19,7 +19,7 @@ json two_kinds() {
                  {"prompt_len": 8192, "output_len": 1, "arrival_s": 0.25}]})");
 }
 
-std::string error_of(const json& document) {
+std::string workload_error_of(const json& document) {
   const auto workload = workload_from_json(document);
   return workload ? "no error" : workload.error().message;
 }
@@ -55,7 +55,7 @@ TEST(WorkloadFromJson, ListsEveryProblemAtOnce) {
     "name": 7, "kv_dtype": "fp8", "deadline": 1,
     "requests": [{"prompt_len": 0, "output_len": 1.5, "arrival_s": -1, "count": 0, "priority": 1},
                  {"output_len": 1}, 3]})");
-  EXPECT_EQ(error_of(document),
+  EXPECT_EQ(workload_error_of(document),
             "workload.name: found 7, allowed a string; "
             "workload.kv_dtype: found \"fp8\", allowed one of: f32, bf16, f16; "
             "workload.requests[2]: found 3, allowed an object; "
@@ -73,9 +73,11 @@ TEST(WorkloadFromJson, ListsEveryProblemAtOnce) {
 TEST(WorkloadFromJson, RefusesNoRequestsAndTooMany) {
   json document = two_kinds();
   document["requests"][0]["count"] = kMaxRequests;
-  EXPECT_EQ(error_of(document), "workload.requests: found 1048577 requests, allowed 1 to 1048576");
+  EXPECT_EQ(workload_error_of(document),
+            "workload.requests: found 1048577 requests, allowed 1 to 1048576");
   document["requests"] = json::array();
-  EXPECT_EQ(error_of(document), "workload.requests: found 0 requests, allowed 1 to 1048576");
+  EXPECT_EQ(workload_error_of(document),
+            "workload.requests: found 0 requests, allowed 1 to 1048576");
 }
 
 TEST(LoadWorkload, NamesTheFileThatIsWrong) {

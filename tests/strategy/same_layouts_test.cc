@@ -25,10 +25,10 @@ ModelSpec model() {
           .rope = {.rotary_dim = 4}};
 }
 
-constexpr DeviceFacts kDevice = {.l2_bytes = 1 << 16, .l3_bytes = 1 << 20};
+constexpr DeviceFacts kSmallCaches = {.l2_bytes = 1 << 16, .l3_bytes = 1 << 20};
 
 std::unique_ptr<Strategy> made(std::string_view name, const OptionValues& values) {
-  auto named = make_strategy(name, values, model(), kDevice);
+  auto named = make_strategy(name, values, model(), kSmallCaches);
   EXPECT_TRUE(named.has_value()) << named.error().message;
   return std::move(named->strategy);
 }

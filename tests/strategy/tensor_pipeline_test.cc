@@ -16,7 +16,7 @@ namespace weir {
 namespace {
 
 // Grouped-query: 8 query heads on 2 KV heads; 5 layers, so that stages differ.
-ModelSpec tiny_model() {
+ModelSpec five_layers() {
   return {.name = "tiny",
           .num_layers = 5,
           .hidden_size = 32,
@@ -42,7 +42,7 @@ Result<NamedStrategy> tp_pp(Degrees degrees) {
                         {"pp", fmt::format("{}", degrees.pp)},
                         {"microbatches", fmt::format("{}", degrees.microbatches)},
                         {"sequence_parallel", fmt::format("{}", degrees.sequence_parallel)}},
-                       tiny_model());
+                       five_layers());
 }
 
 std::string refusal_of(Degrees degrees) {
@@ -66,7 +66,7 @@ TEST(TensorPipeline, RefusesMoreRanksThanHeadsAndMoreStagesThanLayers) {
 
 TEST(TensorPipeline, UsesOneDevicePerRankOfEveryStage) {
   EXPECT_EQ(tp_pp({.tp = 4, .pp = 3}).value().strategy->num_devices(), 12);
-  EXPECT_EQ(make_strategy("single", {}, tiny_model()).value().strategy->num_devices(), 1);
+  EXPECT_EQ(make_strategy("single", {}, five_layers()).value().strategy->num_devices(), 1);
 }
 
 TEST(TensorPipeline, StagesTakeEvenRunsOfLayers) {
@@ -136,7 +136,7 @@ TEST(TensorPipeline, SequenceParallelSplitsTheResidualByTokensAndNothingElse) {
 TEST(TensorPipeline, SequenceParallelReducesScattersAndGathers) {
   const StepShape prefill = {{.past_len = 0, .q_len = 8, .max_len = 64}};
   PlanHeader header = {
-      .model = tiny_model(),
+      .model = five_layers(),
       .strategy = "tp_pp",
       .limits = {{.q_len = 8, .kv_len = 8}},
       .devices = {{.name = "a", .memory_bytes = {}}, {.name = "b", .memory_bytes = {}}}};
@@ -158,7 +158,7 @@ TEST(TensorPipeline, LowersToValidPlansForAllItsDegrees) {
                                   .sequence_parallel = microbatches - 1});
         ASSERT_TRUE(named);
         PlanHeader header = {
-            .model = tiny_model(), .strategy = named->label, .limits = {}, .devices = {}};
+            .model = five_layers(), .strategy = named->label, .limits = {}, .devices = {}};
         StepShape step;
         for (const std::int64_t q_len : {1, 6, 0}) {
           step.push_back({.past_len = 4, .q_len = q_len, .max_len = 16});
@@ -176,7 +176,7 @@ TEST(TensorPipeline, LowersToValidPlansForAllItsDegrees) {
 TEST(TensorParallel, KvHeadsOfUnevenRanksOverlapWhereAGroupIsShared) {
   // Three ranks on 8 query heads (3, 3, 2), four of which share a KV head.
   const std::vector<DeviceId> group = {DeviceId{0}, DeviceId{1}, DeviceId{2}};
-  const LayerLayouts layer = tensor_parallel_layer(tiny_model(), group, {.begin = 0, .end = 1});
+  const LayerLayouts layer = tensor_parallel_layer(five_layers(), group, {.begin = 0, .end = 1});
   EXPECT_EQ(layer.q.pieces[1].box.head, Range::of(3, 6));
   EXPECT_EQ(layer.kv.pieces[0].box.head, Range::of(0, 1));
   EXPECT_EQ(layer.kv.pieces[1].box.head, Range::of(0, 2));
@@ -186,9 +186,9 @@ TEST(TensorParallel, KvHeadsOfUnevenRanksOverlapWhereAGroupIsShared) {
 TEST(TensorParallel, VocabularyPartsCoverIt) {
   const std::vector<DeviceId> group = {DeviceId{0}, DeviceId{1}, DeviceId{2}, DeviceId{3}};
   const Layout embedding =
-      vocabulary_parallel_embedding(tiny_model(), group, {.begin = 0, .end = 1});
+      vocabulary_parallel_embedding(five_layers(), group, {.begin = 0, .end = 1});
   EXPECT_EQ(embedding.kind, LayoutKind::sum);
-  const Layout logits = vocabulary_parallel_logits(tiny_model(), group, {.begin = 0, .end = 1});
+  const Layout logits = vocabulary_parallel_logits(five_layers(), group, {.begin = 0, .end = 1});
   EXPECT_EQ(logits.kind, LayoutKind::whole);
   std::int64_t reached = 0;
   for (std::size_t rank = 0; rank < 4; ++rank) {

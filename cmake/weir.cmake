@@ -6,7 +6,7 @@ target_compile_options(weir_warnings INTERFACE
 
 # Sources built as one, eight at a time, which the presets that are built as a whole ask for: what all of them instantiate from
 # common headers costs 1.5 to 3 s a source. No name may be twice in what lies in one folder, not even in unnamed
-# namespaces. The preset `clang` builds every source by itself.
+# namespaces (a source with SKIP_UNITY_BUILD_INCLUSION is built by itself). The preset `clang` builds every source by itself.
 if(CMAKE_UNITY_BUILD)
   set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
   # GCC takes what is included for a header, whose classes must not have members of unnamed namespaces' types.

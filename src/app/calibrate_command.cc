@@ -10,6 +10,7 @@
 #include "app/output.h"
 #include "app/rank_session.h"
 #include "app/rank_setup.h"
+#include "app/setup.h"
 #include "measure/calibrate.h"
 #include "measure/rank_calibration.h"
 #include "report/format.h"
@@ -17,8 +18,6 @@
 
 namespace weir {
 namespace {
-
-constexpr std::int64_t kMostCoresPerDevice = 4096;
 
 class CalibrateCommand final : public Command {
  public:
@@ -30,7 +29,7 @@ class CalibrateCommand final : public Command {
     add_integer(app,
                 {.name = "--threads-per-device",
                  .help = "cores of each device (default: all cores shared out)"},
-                {.min = 1, .max = kMostCoresPerDevice}, devices_.cores_per_device);
+                {.min = 1, .max = kMostThreadsPerDevice}, devices_.cores_per_device);
     add_number(app,
                {.name = "--least-seconds",
                 .help = "of each of some 900 timings (default 0.03); less is quick and rough"},

@@ -79,8 +79,9 @@ class DemoCommand final : public Command {
   void declare(CLI::App& app) override {
     add_integer(app,
                 {.name = "--tokens",
-                 .help = "length of the longest document; the others have a quarter and a "
-                         "sixteenth of it (default 16384)"},
+                 .help = fmt::format("length of the longest document; the others have a quarter "
+                                     "and a sixteenth of it (default {})",
+                                     kLongestPromptTokens)},
                 {.min = kFewestPromptTokens, .max = kMaxRecallDocumentTokens}, tokens_);
     add_text(app, {.name = "--keep", .help = "write the model to this folder and leave it there"},
              keep_);

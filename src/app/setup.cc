@@ -10,8 +10,6 @@
 namespace weir {
 namespace {
 
-constexpr std::int64_t kMostThreads = 4096;
-
 Result<ClusterSpec> choose_cluster(const SetupOptions& options, std::int64_t num_devices,
                                    const std::string& label) {
   if (options.cluster == "local") {
@@ -79,7 +77,7 @@ void add_setup_flags(CLI::App& app, SetupOptions& options) {
   add_integer(app,
               {.name = "--threads-per-device",
                .help = "cores of each local device (default: all cores shared out)"},
-              {.min = 1, .max = kMostThreads}, options.threads_per_device);
+              {.min = 1, .max = kMostThreadsPerDevice}, options.threads_per_device);
   add_dtype(app,
             {.name = "--kv-dtype",
              .help = "of the KV cache (default f32 on CPUs, the model's dtype on GPUs)"},

@@ -18,6 +18,8 @@
 
 namespace weir {
 
+inline constexpr std::int64_t kMostThreadsPerDevice = 4096;
+
 struct SetupOptions {
   StrategyChoice strategy = {};
   std::string cluster = "local";

@@ -29,8 +29,6 @@ struct Found {
 };
 using FoundTensors = std::map<std::string, Found, std::less<>>;
 
-std::string quoted_name(const std::string& text) { return shown(nlohmann::json(text)); }
-
 std::vector<std::string> names_of_shards(const std::map<std::string, std::string>& index) {
   std::set<std::string> names;
   for (const auto& [tensor, file] : index) names.insert(file);
@@ -47,9 +45,9 @@ std::vector<std::string> compare_with_index(const std::map<std::string, std::str
     for (const SafetensorsEntry& entry : files[i].entries()) {
       const auto named = index.find(entry.name);
       if (named == index.end() || named->second != shards[i]) {
-        problems.push_back(fmt::format(
-            "{}: found tensor {}, which the index {}", shards[i], quoted_name(entry.name),
-            named == index.end() ? "does not name" : "places in " + named->second));
+        problems.push_back(
+            fmt::format("{}: found tensor {}, which the index {}", shards[i], shown(entry.name),
+                        named == index.end() ? "does not name" : "places in " + named->second));
       } else {
         held.insert(entry.name);
       }
@@ -57,8 +55,8 @@ std::vector<std::string> compare_with_index(const std::map<std::string, std::str
   }
   for (const auto& [tensor, shard] : index) {
     if (!held.contains(tensor)) {
-      problems.push_back(fmt::format("{}: lacks tensor {}, which the index places there", shard,
-                                     quoted_name(tensor)));
+      problems.push_back(
+          fmt::format("{}: lacks tensor {}, which the index places there", shard, shown(tensor)));
     }
   }
   return problems;
@@ -139,7 +137,7 @@ std::vector<std::string> find_problems(const ModelSpec& model,
   }
   for (const auto& [name, unused] : found) {
     if (!wanted_names.contains(name) && !is_ignored_tensor(model, name)) {
-      problems.push_back(fmt::format("unexpected {}", quoted_name(name)));
+      problems.push_back(fmt::format("unexpected {}", shown(name)));
     }
   }
   return problems;

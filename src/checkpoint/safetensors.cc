@@ -38,9 +38,6 @@ const FormatDType* find_dtype(std::string_view name) {
   return found == kFormatDTypes.end() ? nullptr : found;
 }
 
-// A name from the file, quoted and safe to print on one line.
-std::string in_quotes(const std::string& text) { return shown(nlohmann::json(text)); }
-
 // One tensor as the header claims it.
 struct Claim {
   std::string name;
@@ -73,7 +70,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(std::string& value) override {
     if (state_ == State::metadata) return true;
-    if (state_ != State::tensor || key_ != "dtype") return unexpected(in_quotes(value));
+    if (state_ != State::tensor || key_ != "dtype") return unexpected(shown(value));
     claims_.back().dtype = value;
     return true;
   }
@@ -102,7 +99,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       key_.clear();
       if (!claim.dtype || !claim.shape || !claim.offsets || claim.offsets->size() != 2) {
         problem_ = fmt::format("tensor {}: allowed exactly dtype, shape and two data_offsets",
-                               in_quotes(claim.name));
+                               shown(claim.name));
         return false;
       }
     }
@@ -113,7 +110,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool key(std::string& name) override {
     if (state_ == State::metadata) return true;
     if (state_ == State::header && !names_.insert(name).second) {
-      problem_ = fmt::format("{} is there twice", in_quotes(name));
+      problem_ = fmt::format("{} is there twice", shown(name));
       return false;
     }
     if (state_ == State::tensor) {
@@ -121,7 +118,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       const bool repeated = (name == "dtype" && claim.dtype) || (name == "shape" && claim.shape) ||
                             (name == "data_offsets" && claim.offsets);
       if (repeated) {
-        problem_ = fmt::format("tensor {}: {} is there twice", in_quotes(claim.name), name);
+        problem_ = fmt::format("tensor {}: {} is there twice", shown(claim.name), name);
         return false;
       }
     }
@@ -157,8 +154,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool refuse(const std::string& found, std::string_view allowed) {
     const std::string where =
         claims_.empty() || state_ == State::header || state_ == State::metadata
-            ? (key_.empty() ? "" : in_quotes(key_) + ": ")
-            : fmt::format("tensor {}: {}: ", in_quotes(claims_.back().name), in_quotes(key_));
+            ? (key_.empty() ? "" : shown(key_) + ": ")
+            : fmt::format("tensor {}: {}: ", shown(claims_.back().name), shown(key_));
     problem_ = fmt::format("{}found {}, allowed {}", where, found, allowed);
     return false;
   }
@@ -198,14 +195,14 @@ std::optional<std::int64_t> bytes_needed(std::span<const std::uint64_t> shape,
 
 Result<SafetensorsEntry> check_claim(const Claim& claim, std::int64_t data_begin,
                                      std::int64_t data_bytes) {
-  const std::string who = fmt::format("tensor {}", in_quotes(claim.name));
+  const std::string who = fmt::format("tensor {}", shown(claim.name));
   const FormatDType* dtype = find_dtype(*claim.dtype);
   if (dtype == nullptr) {
     std::vector<std::string_view> names;
     names.reserve(kFormatDTypes.size());
     for (const FormatDType& known : kFormatDTypes) names.push_back(known.name);
     return invalid_input(fmt::format("{}: dtype: found {}, allowed one of: {}", who,
-                                     in_quotes(*claim.dtype), fmt::join(names, ", ")));
+                                     shown(*claim.dtype), fmt::join(names, ", ")));
   }
   const std::uint64_t begin = (*claim.offsets)[0];
   const std::uint64_t end = (*claim.offsets)[1];
@@ -255,7 +252,7 @@ Status check_tiling(std::vector<SafetensorsEntry>& entries, std::int64_t data_be
     if (entry.begin != next) {
       return invalid_input(
           fmt::format("tensor {}: data begins at byte {} of the file, which {} (allowed: {})",
-                      in_quotes(entry.name), entry.begin,
+                      shown(entry.name), entry.begin,
                       entry.begin < next ? "overlaps the tensor before it" : "leaves a gap", next));
     }
     next = entry.end;
@@ -337,7 +334,7 @@ Result<std::map<std::string, std::string>> parse_safetensors_index(std::string_v
       if (file.is_string() && is_plain_shard_name(file.get_ref<const std::string&>())) {
         files.emplace(name, file.get<std::string>());
       } else {
-        reader.problem(fmt::format("weight_map[{}]", in_quotes(name)),
+        reader.problem(fmt::format("weight_map[{}]", shown(name)),
                        fmt::format("found {}, allowed the plain name of a .safetensors file in the "
                                    "same folder",
                                    shown(file)));

@@ -14,21 +14,18 @@
 namespace weir {
 namespace {
 
-constexpr double kSecondsPerNanosecond = 1e-9;
 constexpr double kMicrosecond = 1e-6;
 
 // Beside its tasks: what a step takes from one token to the next.
 double median_rest(const Timeline& timeline) {
   std::vector<double> in_tasks(timeline.steps.size());
   for (const TaskRecord& task : timeline.tasks) {
-    in_tasks[static_cast<std::size_t>(task.step)] +=
-        static_cast<double>(task.end.ns - task.start.ns) * kSecondsPerNanosecond;
+    in_tasks[static_cast<std::size_t>(task.step)] += to_seconds(task.end - task.start);
   }
   const std::vector<SimTime>& tokens = timeline.requests.front().token_times;
   std::vector<double> rests;
   for (std::size_t i = 1; i < tokens.size(); ++i) {
-    rests.push_back(static_cast<double>(tokens[i].ns - tokens[i - 1].ns) * kSecondsPerNanosecond -
-                    in_tasks[i]);
+    rests.push_back(to_seconds(tokens[i] - tokens[i - 1]) - in_tasks[i]);
   }
   return median(std::move(rests));
 }
@@ -45,12 +42,12 @@ Status measure_single(const std::vector<ExecDevice>& devices, ExecutorCosts& cos
     std::vector<double> rests;
     for (std::size_t i = 1; i < timeline->steps.size(); ++i) {
       const StepRecord& step = timeline->steps[i];
-      steps.push_back(static_cast<double>(step.end.ns - step.start.ns));
-      rests.push_back(static_cast<double>(step.start.ns - timeline->steps[i - 1].end.ns));
+      steps.push_back(to_seconds(step.end - step.start));
+      rests.push_back(to_seconds(step.start - timeline->steps[i - 1].end));
     }
     const std::size_t tasks = timeline->tasks.size() / timeline->steps.size();
-    costs.task = {median(std::move(steps)) * kSecondsPerNanosecond / static_cast<double>(tasks)};
-    costs.short_step = {median(std::move(rests)) * kSecondsPerNanosecond};
+    costs.task = {median(std::move(steps)) / static_cast<double>(tasks)};
+    costs.short_step = {median(std::move(rests))};
   }
   // Steps of milliseconds: their weights drive all else out of the caches.
   constexpr std::int64_t kSteps = 64;
@@ -138,9 +135,8 @@ double between_steps(const Timeline& timeline) {
   const std::vector<SimTime>& tokens = timeline.requests.front().token_times;
   std::vector<double> rests;
   for (std::size_t i = 1; i < tokens.size(); ++i) {
-    const std::int64_t step = tokens[i].ns - tokens[i - 1].ns;
-    rests.push_back(static_cast<double>(step - (spans[i].last.ns - spans[i].first.ns)) *
-                    kSecondsPerNanosecond);
+    const SimTime step = tokens[i] - tokens[i - 1];
+    rests.push_back(to_seconds(step - (spans[i].last - spans[i].first)));
   }
   return std::max(0.0, median(std::move(rests)));
 }

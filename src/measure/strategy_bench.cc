@@ -14,12 +14,6 @@
 namespace weir {
 namespace {
 
-constexpr double kNanosecond = 1e-9;
-
-double seconds(SimTime from, SimTime to) {
-  return static_cast<double>(to.ns - from.ns) * kNanosecond;
-}
-
 // Times of tasks by class in one step, mean over devices. Who only sends in a communication is left
 // out: it waits for those who read, or, between processes, does not, and goes on.
 std::array<double, kOpClasses.size()> work_of_step(const Timeline& timeline, std::int32_t step) {
@@ -28,7 +22,7 @@ std::array<double, kOpClasses.size()> work_of_step(const Timeline& timeline, std
     const OpClass c = class_of(task.kind);
     if (task.step != step || (c == OpClass::communication && task.bytes == 0)) continue;
     work[static_cast<std::size_t>(c)] +=
-        seconds(task.ready, task.end) / static_cast<double>(timeline.devices.size());
+        to_seconds(task.end - task.ready) / static_cast<double>(timeline.devices.size());
   }
   return work;
 }
@@ -76,7 +70,7 @@ class StrategyBench {
     auto step = simulate(**plan, machine_, {lengths});
     if (!step) return tl::unexpected(step.error());
     const SimTime end = step->timeline.end;
-    return PhaseTimes{.step = seconds({}, end + host_time(machine_, {}, end)),
+    return PhaseTimes{.step = to_seconds(end + host_time(machine_, {}, end)),
                       .work = work_of_step(step->timeline, 0)};
   }
 
@@ -156,11 +150,11 @@ class StrategyBench {
 
   static void keep(const Timeline& timeline, Samples::Times& samples) {
     const RequestRecord& request = timeline.requests.front();
-    samples.prefills.push_back({.step = seconds(request.arrival, request.token_times.front()),
+    samples.prefills.push_back({.step = to_seconds(request.token_times.front() - request.arrival),
                                 .work = work_of_step(timeline, 0)});
     for (std::size_t i = 1; i < request.token_times.size(); ++i) {
       samples.decodes.push_back(
-          {.step = seconds(request.token_times[i - 1], request.token_times[i]),
+          {.step = to_seconds(request.token_times[i] - request.token_times[i - 1]),
            .work = work_of_step(timeline, static_cast<std::int32_t>(i))});
     }
   }

@@ -105,6 +105,10 @@ Result<std::string> compare_with_llama(const std::string& program, const LlamaCa
     }
     if (length > 0) prefill.rows.push_back({row(length, our_prefill, llama_prefill)});
     decode.rows.push_back({row(length, our_decode, llama_decode)});
+    // Said at once: the longest lengths take many minutes, and a run may be cut off.
+    const std::string prefill_ratio = length > 0 ? prefill.rows.back().cells.back() : "-";
+    options.progress(fmt::format("llama.cpp, {}: {} tokens: prefill {}, decode {}", spec.name,
+                                 length, prefill_ratio, decode.rows.back().cells.back()));
   }
   return fmt::format(
       "#### llama.cpp, {}\n\nf16 weights and cache, both cores, the runs of either in turn; "

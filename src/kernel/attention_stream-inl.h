@@ -1,6 +1,6 @@
 // Attention of one task with few rows, as when decoding: bound by reading keys and values, which
-// therefore pass once through the caches and are widened in registers. Dimensions lie across vector
-// lanes. Keys are taken in runs that stay in L1 or L2 while all rows use them.
+// therefore pass once through the caches and are widened in registers. Keys are taken in runs that
+// stay in L1 or L2 while all rows use them (attention_runs-inl.h).
 
 #if defined(WEIR_KERNEL_ATTENTION_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEIR_KERNEL_ATTENTION_STREAM_INL_H_
@@ -18,73 +18,12 @@
 
 #include "kernel/attention_block-inl.h"
 #include "kernel/attention_plan.h"
+#include "kernel/attention_runs-inl.h"
 #include "kernel/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir::kernel {
 namespace HWY_NAMESPACE {
-
-// Keys of a run at most: 64 rows of 128 two-byte values are 16 KiB each for keys and values.
-inline constexpr std::int64_t kRunKeys = 64;
-// Rows whose products are formed while a vector of K or V is in a register.
-inline constexpr int kStreamRows = 4;
-// Keys that are scored at once.
-inline constexpr int kScoreKeys = 4;
-// Vectors of values added at once for `rows` rows: 8 to 16 sums in registers.
-constexpr int value_vectors(std::int64_t rows) { return rows == 1 ? 8 : 4; }
-
-// What is read next, to be asked for while the present rows are worked on: hardware prefetchers
-// lose the thread where the stream jumps from keys to values and back. Lines are asked for at an
-// even pace, so that memory never idles, and into L2, to which a core can have more of them under
-// way than to L1.
-struct NextRun {
-  const std::byte* at = nullptr;  // The first row not yet asked for.
-  std::int64_t stride = 0;        // Bytes.
-  std::int64_t bytes = 0;         // Of one row.
-  std::int64_t rows = 0;          // Not yet asked for.
-  std::int64_t asked = 0;         // Bytes of the first of them.
-  std::int64_t pace = 0;          // Lines asked for in one step.
-
-  static constexpr std::int64_t kCacheLine = 64;
-
-  // The next `steps` steps ask for all of it.
-  HWY_INLINE void spread_over(std::int64_t steps) {
-    pace = ceil_div(rows * ceil_div(bytes, kCacheLine), steps);
-  }
-
-  HWY_INLINE void step() {
-    for (std::int64_t line = 0; line < pace && rows > 0; ++line) {
-      __builtin_prefetch(at + asked, 0, 2);
-      asked += kCacheLine;
-      if (asked < bytes) continue;
-      asked = 0;
-      at += stride;
-      --rows;
-    }
-  }
-};
-
-// `count` rows of keys or values at equal distances in memory.
-template <class T>
-struct Run {
-  const T* at;
-  std::int64_t stride;
-  std::int64_t count;
-  NextRun next;
-};
-
-// The rows of one task while it passes over a run.
-struct StreamRows {
-  float* q = nullptr;           // [count, key_dim], times scale and log2(e).
-  float* out = nullptr;         // [count, value_dim], not yet divided by `sum`.
-  float* largest = nullptr;     // [count], base 2.
-  float* sums = nullptr;        // [count, kLanes], parts of the sum of weights.
-  float* scores = nullptr;      // [count, kRunKeys], of the present run.
-  float* correction = nullptr;  // [count], likewise.
-  std::int64_t count = 0;
-  std::int64_t key_dim = 0;
-  std::int64_t value_dim = 0;
-};
 
 // The memory of a job, cut from the worker's scratch.
 class StreamMemory {
@@ -115,15 +54,16 @@ class StreamMemory {
 
   // `before` rows belong to earlier tasks of the job.
   [[nodiscard]] StreamRows rows_of(const AttentionTask& task, std::int64_t before) const {
-    return {.q = q_ + before * key_dim_,
-            .out = out_ + before * value_dim_,
-            .largest = largest_ + before,
-            .sums = sums_ + before * kLanes,
-            .scores = scores_,
-            .correction = correction_,
-            .count = task.rows(),
-            .key_dim = key_dim_,
-            .value_dim = value_dim_};
+    return {
+        .q = q_ + before * key_dim_,
+        .out = out_ + before * value_dim_,
+        .largest = largest_ + before,
+        .sums = sums_ + before * kLanes,
+        .scores = scores_,
+        .correction = correction_,
+        .count = task.rows(),
+        .key_dim = key_dim_,
+        .value_dim = value_dim_};
   }
 
  private:
@@ -136,110 +76,6 @@ class StreamMemory {
   float* scores_ = nullptr;
   float* correction_ = nullptr;
 };
-
-#if HWY_TARGET == HWY_SCALAR
-// to[0..4) = sums over the lanes of four vectors.
-HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
-  for (int i = 0; i < 4; ++i) to[i] = hn::GetLane(v[i]);
-}
-#else
-// Sum of all blocks of 128 bits.
-template <class D>
-HWY_INLINE auto sum_of_blocks(D, hn::Vec<D> v) {
-  if constexpr (hn::MaxLanes(D()) == 4) {
-    return v;
-  } else {
-    const hn::Half<D> half;
-    return sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
-  }
-}
-
-// to[0..4) = sums over the lanes of four vectors, with a third of the shuffles that four separate
-// sums would take.
-HWY_INLINE void store_sums(const VecF (&v)[4], float* to) {
-  const DF d;
-  const hn::Repartition<double, DF> pairs;
-  const auto sum01 = hn::BitCast(
-      pairs, hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1])));
-  const auto sum23 = hn::BitCast(
-      pairs, hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3])));
-  const VecF sums = hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, sum01, sum23)),
-                            hn::BitCast(d, hn::InterleaveUpper(pairs, sum01, sum23)));
-  hn::StoreU(sum_of_blocks(d, sums), hn::CappedTag<float, 4>(), to);
-}
-#endif
-
-// acc[r][k] += `vectors` vectors of row r of q times those of key k. Each key's lie together and
-// are read in one go, for hardware prefetchers to see a stream.
-template <int vectors, int rows, class T>
-HWY_INLINE void add_products(const T* keys, std::int64_t stride, const float* q,
-                             std::int64_t key_dim, VecF (&acc)[rows][kScoreKeys]) {
-  const DF d;
-  VecF query[rows][vectors];
-  HWY_UNROLL(8)
-  for (int r = 0; r < rows; ++r) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < vectors; ++v) query[r][v] = hn::LoadU(d, q + r * key_dim + v * kLanes);
-  }
-  HWY_UNROLL(8)
-  for (int k = 0; k < kScoreKeys; ++k) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < vectors; ++v) {
-      const VecF key = load_wide(d, keys + k * stride + v * kLanes);
-      HWY_UNROLL(8)
-      for (int r = 0; r < rows; ++r) acc[r][k] = hn::MulAdd(query[r][v], key, acc[r][k]);
-    }
-  }
-}
-
-// scores[r, 0..kScoreKeys) for `rows` rows of q and the keys from `keys` on, `stride` apart.
-template <int rows, class T>
-HWY_INLINE void score_keys_of_rows(const T* keys, std::int64_t stride, const float* q,
-                                   std::int64_t key_dim, float* scores) {
-  const DF d;
-  constexpr int kWide = rows == 1 ? 8 : 4;
-  VecF acc[rows][kScoreKeys];
-  HWY_UNROLL(8)
-  for (int r = 0; r < rows; ++r) {
-    HWY_UNROLL(8)
-    for (int k = 0; k < kScoreKeys; ++k) acc[r][k] = hn::Zero(d);
-  }
-  std::int64_t i = 0;
-  for (; i + kWide * kLanes <= key_dim; i += kWide * kLanes) {
-    add_products<kWide, rows>(keys + i, stride, q + i, key_dim, acc);
-  }
-  for (; i + 4 * kLanes <= key_dim; i += 4 * kLanes) {
-    add_products<4, rows>(keys + i, stride, q + i, key_dim, acc);
-  }
-  for (; i + kLanes <= key_dim; i += kLanes) {
-    add_products<1, rows>(keys + i, stride, q + i, key_dim, acc);
-  }
-  HWY_UNROLL(8)
-  for (int r = 0; r < rows; ++r) store_sums(acc[r], scores + r * kRunKeys);
-  for (; i < key_dim; ++i) {
-    for (int r = 0; r < rows; ++r) {
-      for (int k = 0; k < kScoreKeys; ++k) {
-        scores[r * kRunKeys + k] += q[r * key_dim + i] * widen_one(keys + k * stride + i);
-      }
-    }
-  }
-}
-
-template <int rows, class T>
-HWY_NOINLINE void score_run(Run<T>& run, const float* q, std::int64_t key_dim, float* scores) {
-  // Fewer than kScoreKeys keys are scored one by one, each kScoreKeys times.
-  const bool few = run.count < kScoreKeys;
-  const std::int64_t last = run.count - (few ? 1 : kScoreKeys);
-  const std::int64_t step = few ? 1 : kScoreKeys;
-  const std::int64_t stride = few ? 0 : run.stride;
-  NextRun next = run.next;
-  for (std::int64_t key = 0; key < run.count; key += step) {
-    next.step();
-    const std::int64_t j = std::min(key, last);  // The last keys may overlap those before.
-    score_keys_of_rows<rows>(run.at + j * run.stride, stride, q, key_dim, scores + j);
-  }
-  run.next = next;
-}
 
 // Turns scores of one row into weights: those in `seen` relative to the running maximum, the others
 // zero. `sums` holds kLanes parts of the running sum, so that nothing is summed across lanes here.
@@ -273,142 +109,6 @@ HWY_INLINE void softmax_run(KeyRange seen, std::int64_t count, float* scores, fl
     total = hn::Add(total, weight);
   }
   hn::Store(total, d, sums);
-}
-
-// acc += the weighted values of one key: its weights from `weight` on, kRunKeys apart.
-template <int vectors, int rows, class T>
-HWY_INLINE void add_key(const T* value, const float* weight, VecF (&acc)[rows][vectors]) {
-  const DF d;
-  VecF values[vectors];
-  HWY_UNROLL(8)
-  for (int v = 0; v < vectors; ++v) values[v] = load_wide(d, value + v * kLanes);
-  HWY_UNROLL(8)
-  for (int r = 0; r < rows; ++r) {
-    const VecF w = hn::Set(d, weight[r * kRunKeys]);
-    HWY_UNROLL(8)
-    for (int v = 0; v < vectors; ++v) acc[r][v] = hn::MulAdd(w, values[v], acc[r][v]);
-  }
-}
-
-// Adds dimensions [dim, dim + vectors * kLanes) of the weighted values.
-template <int vectors, int rows, class T>
-HWY_INLINE void add_dimensions(Run<T>& run, std::int64_t dim, const StreamRows& state,
-                               std::int64_t row) {
-  const DF d;
-  // As many keys at once, each with sums of its own, as it takes to keep eight multiply-adds in
-  // flight (see tile_product).
-  constexpr int kSets = std::clamp(8 / (rows * vectors), 1, 4);
-  VecF acc[kSets][rows][vectors];
-  HWY_UNROLL(8)
-  for (int r = 0; r < rows; ++r) {
-    const VecF correction = hn::Set(d, state.correction[row + r]);
-    HWY_UNROLL(8)
-    for (int v = 0; v < vectors; ++v) {
-      const float* const out = state.out + (row + r) * state.value_dim + dim + v * kLanes;
-      acc[0][r][v] = hn::Mul(hn::LoadU(d, out), correction);
-      HWY_UNROLL(8)
-      for (int set = 1; set < kSets; ++set) acc[set][r][v] = hn::Zero(d);
-    }
-  }
-  NextRun next = run.next;
-  const float* weight = state.scores + row * kRunKeys;
-  const T* value = run.at + dim;
-  std::int64_t j = 0;
-  for (; j + kSets <= run.count; j += kSets) {
-    HWY_UNROLL(8)
-    for (int set = 0; set < kSets; ++set, value += run.stride, ++weight) {
-      next.step();
-      add_key<vectors, rows>(value, weight, acc[set]);
-    }
-  }
-  for (; j < run.count; ++j, value += run.stride, ++weight) {
-    next.step();
-    add_key<vectors, rows>(value, weight, acc[0]);
-  }
-  run.next = next;
-  HWY_UNROLL(8)
-  for (int r = 0; r < rows; ++r) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < vectors; ++v) {
-      VecF sum = acc[0][r][v];
-      HWY_UNROLL(8)
-      for (int set = 1; set < kSets; ++set) sum = hn::Add(sum, acc[set][r][v]);
-      float* const out = state.out + (row + r) * state.value_dim + dim + v * kLanes;
-      hn::StoreU(sum, d, out);
-    }
-  }
-}
-
-template <int rows, class T>
-HWY_NOINLINE void add_run(Run<T>& run, const StreamRows& state, std::int64_t row) {
-  constexpr int kWide = value_vectors(rows);
-  std::int64_t dim = 0;
-  for (; dim + kWide * kLanes <= state.value_dim; dim += kWide * kLanes) {
-    add_dimensions<kWide, rows>(run, dim, state, row);
-  }
-  for (; dim + 4 * kLanes <= state.value_dim; dim += 4 * kLanes) {
-    add_dimensions<4, rows>(run, dim, state, row);
-  }
-  for (; dim + 2 * kLanes <= state.value_dim; dim += 2 * kLanes) {
-    add_dimensions<2, rows>(run, dim, state, row);
-  }
-  for (; dim + kLanes <= state.value_dim; dim += kLanes) {
-    add_dimensions<1, rows>(run, dim, state, row);
-  }
-  for (; dim < state.value_dim; ++dim) {
-    for (int r = 0; r < rows; ++r) {
-      float& out = state.out[(row + r) * state.value_dim + dim];
-      out *= state.correction[row + r];
-      for (std::int64_t j = 0; j < run.count; ++j) {
-        out += state.scores[(row + r) * kRunKeys + j] * widen_one(run.at + j * run.stride + dim);
-      }
-    }
-  }
-}
-
-template <class T>
-HWY_INLINE void score_rows(Run<T> run, const StreamRows& state) {
-  run.next.spread_over(ceil_div(state.count, kStreamRows) * ceil_div(run.count, kScoreKeys));
-  for (std::int64_t row = 0; row < state.count; row += kStreamRows) {
-    const float* const q = state.q + row * state.key_dim;
-    float* const scores = state.scores + row * kRunKeys;
-    switch (std::min<std::int64_t>(kStreamRows, state.count - row)) {
-      case 1:
-        score_run<1>(run, q, state.key_dim, scores);
-        break;
-      case 2:
-        score_run<2>(run, q, state.key_dim, scores);
-        break;
-      case 3:
-        score_run<3>(run, q, state.key_dim, scores);
-        break;
-      default:
-        score_run<4>(run, q, state.key_dim, scores);
-        break;
-    }
-  }
-}
-
-template <class T>
-HWY_INLINE void add_rows(Run<T> run, const StreamRows& state) {
-  run.next.spread_over(ceil_div(state.count, kStreamRows) *
-                       ceil_div(state.value_dim, value_vectors(state.count) * kLanes) * run.count);
-  for (std::int64_t row = 0; row < state.count; row += kStreamRows) {
-    switch (std::min<std::int64_t>(kStreamRows, state.count - row)) {
-      case 1:
-        add_run<1>(run, state, row);
-        break;
-      case 2:
-        add_run<2>(run, state, row);
-        break;
-      case 3:
-        add_run<3>(run, state, row);
-        break;
-      default:
-        add_run<4>(run, state, row);
-        break;
-    }
-  }
 }
 
 template <class T>
@@ -494,33 +194,48 @@ HWY_INLINE StreamPlace place_after(std::span<const AttentionTask> tasks, StreamP
 }
 
 HWY_INLINE void start_rows(const AttentionTask& task, const StreamRows& state) {
+  const DF d;
   const float scale = static_cast<float>(task.tile->scale * std::numbers::log2e);
+  const std::int64_t pairs = dims_in_pairs(task.tile->keys.dtype, state.key_dim);
   for (std::int64_t row = 0; row < state.count; ++row) {
     const float* const from = task.q(task.row_begin + row);
     float* const to = state.q + row * state.key_dim;
-    for (std::int64_t d = 0; d < state.key_dim; ++d) to[d] = from[d] * scale;
+    std::int64_t dim = 0;
+    for (; dim < pairs; dim += 2 * kLanes) {
+      VecF even;
+      VecF odd;
+      hn::LoadInterleaved2(d, from + dim, even, odd);
+      hn::StoreU(hn::Mul(even, hn::Set(d, scale)), d, to + dim);
+      hn::StoreU(hn::Mul(odd, hn::Set(d, scale)), d, to + dim + kLanes);
+    }
+    for (; dim < state.key_dim; ++dim) to[dim] = from[dim] * scale;
   }
 }
 
-// Divides the weighted sum of values of one row, whose dimension d is from[column_of(d)], by the
-// sum of weights.
-template <class ColumnOf>
-HWY_INLINE void finish_row(const AttentionTask& task, std::int64_t row, const float* from,
-                           const float* sums, float largest, ColumnOf column_of) {
+// What the weighted sum of values of one row is to be multiplied by: one over the sum of weights.
+HWY_INLINE float finish_sum(const AttentionTask& task, std::int64_t row, const float* sums,
+                            float largest) {
   const DF d;
   const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums)));
-  const float inverse = inverse_or_zero(sum);
-  float* const out = task.out(task.row_begin + row);
-  for (std::int64_t dim = 0; dim < task.tile->value_dim; ++dim)
-    out[dim] = from[column_of(dim)] * inverse;
   float* const lse = task.lse(task.row_begin + row);
   if (lse != nullptr) *lse = natural_lse(largest, sum);
+  return inverse_or_zero(sum);
 }
 
 HWY_INLINE void finish_rows(const AttentionTask& task, const StreamRows& state) {
+  const DF d;
+  const std::int64_t pairs = dims_in_pairs(task.tile->values.dtype, state.value_dim);
   for (std::int64_t row = 0; row < state.count; ++row) {
-    finish_row(task, row, state.out + row * state.value_dim, state.sums + row * kLanes,
-               state.largest[row], [](std::int64_t dim) { return dim; });
+    const float inverse = finish_sum(task, row, state.sums + row * kLanes, state.largest[row]);
+    const float* const from = state.out + row * state.value_dim;
+    float* const out = task.out(task.row_begin + row);
+    std::int64_t dim = 0;
+    for (; dim < pairs; dim += 2 * kLanes) {
+      const VecF even = hn::Mul(hn::LoadU(d, from + dim), hn::Set(d, inverse));
+      const VecF odd = hn::Mul(hn::LoadU(d, from + dim + kLanes), hn::Set(d, inverse));
+      hn::StoreInterleaved2(even, odd, d, out + dim);
+    }
+    for (; dim < state.value_dim; ++dim) out[dim] = from[dim] * inverse;
   }
 }
 

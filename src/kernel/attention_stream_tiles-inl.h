@@ -383,7 +383,9 @@ HWY_INLINE void finish_tile_rows(const AttentionTask& task, const TileRows& rows
     const float* const from = rows.out + row * value_dim;
     for (std::int64_t dim = 0; dim < value_dim; dim += kLanes)
       magnitude.note(hn::Load(d, from + dim));
-    finish_row(task, row, from, rows.sums + row * kLanes, rows.largest[row], column_of);
+    const float inverse = finish_sum(task, row, rows.sums + row * kLanes, rows.largest[row]);
+    float* const out = task.out(task.row_begin + row);
+    for (std::int64_t dim = 0; dim < value_dim; ++dim) out[dim] = from[column_of(dim)] * inverse;
   }
 }
 

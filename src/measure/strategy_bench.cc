@@ -14,14 +14,18 @@
 namespace weir {
 namespace {
 
-// Times of tasks by class in one step, mean over devices. Who only sends in a communication is left
-// out: it waits for those who read, or, between processes, does not, and goes on.
-std::array<double, kOpClasses.size()> work_of_step(const Timeline& timeline, std::int32_t step) {
-  std::array<double, kOpClasses.size()> work{};
+using WorkByClass = std::array<double, kOpClasses.size()>;
+
+// Times of tasks by class in each of the first `steps` steps, mean over devices. Who only sends in
+// a communication is left out: it waits for those who read, or, between processes, does not, and
+// goes on.
+std::vector<WorkByClass> work_by_step(const Timeline& timeline, std::size_t steps) {
+  std::vector<WorkByClass> work(steps);
   for (const TaskRecord& task : timeline.tasks) {
+    const auto step = static_cast<std::size_t>(task.step);
     const OpClass c = class_of(task.kind);
-    if (task.step != step || (c == OpClass::communication && task.bytes == 0)) continue;
-    work[static_cast<std::size_t>(c)] +=
+    if (step >= steps || (c == OpClass::communication && task.bytes == 0)) continue;
+    work[step][static_cast<std::size_t>(c)] +=
         to_seconds(task.end - task.ready) / static_cast<double>(timeline.devices.size());
   }
   return work;
@@ -71,7 +75,7 @@ class StrategyBench {
     if (!step) return tl::unexpected(step.error());
     const SimTime end = step->timeline.end;
     return PhaseTimes{.step = to_seconds(end + host_time(machine_, {}, end)),
-                      .work = work_of_step(step->timeline, 0)};
+                      .work = work_by_step(step->timeline, 1).front()};
   }
 
   // What was measured of one length.
@@ -150,12 +154,13 @@ class StrategyBench {
 
   static void keep(const Timeline& timeline, Samples::Times& samples) {
     const RequestRecord& request = timeline.requests.front();
-    samples.prefills.push_back({.step = to_seconds(request.token_times.front() - request.arrival),
-                                .work = work_of_step(timeline, 0)});
-    for (std::size_t i = 1; i < request.token_times.size(); ++i) {
+    const std::vector<WorkByClass> work = work_by_step(timeline, request.token_times.size());
+    samples.prefills.push_back(
+        {.step = to_seconds(request.token_times.front() - request.arrival), .work = work.front()});
+    for (std::size_t i = 1; i < work.size(); ++i) {
       samples.decodes.push_back(
           {.step = to_seconds(request.token_times[i] - request.token_times[i - 1]),
-           .work = work_of_step(timeline, static_cast<std::int32_t>(i))});
+           .work = work[i]});
     }
   }
 

@@ -64,7 +64,26 @@ struct Level {
   std::int64_t bytes = 0;  // That one device has to itself.
 };
 
-Result<std::string> compare_at(const Level& level, DType dtype, const std::vector<int>& core) {
+// How decoding was split at one level of the caches, in the order of its table.
+constexpr std::array<std::string_view, 5> kSplitNames = {
+    "one device", "two partitions, one after the other", "two partitions, 2 microbatches of a step",
+    "two partitions, 2 steps in flight", "`tp` 2"};
+constexpr std::size_t kOneDevice = 0;
+constexpr std::size_t kTwoPartitions = 1;
+constexpr std::size_t kInFlight = 3;
+constexpr std::size_t kTensorParallel = 4;
+// Requests at once.
+constexpr std::array<std::int64_t, 3> kCounts = {2, 4, 8};
+
+struct LevelFigures {
+  std::int64_t weight_bytes = 0;
+  std::vector<TurnTimes> one = {};                                  // [split], of one request.
+  std::array<std::vector<TurnTimes>, kCounts.size()> several = {};  // [split], of kCounts requests.
+  double near = 0;  // Bytes per second, read over and over from half of the weights.
+  double far = 0;   // From all of them.
+};
+
+Result<LevelFigures> measure_at(const Level& level, DType dtype, const std::vector<int>& core) {
   // Few, many times: keys and values stay small beside the weights.
   constexpr std::int64_t kSteps = 32;
   constexpr int kTimes = 12;
@@ -72,8 +91,7 @@ Result<std::string> compare_at(const Level& level, DType dtype, const std::vecto
   const auto model = ModelOnDisk::make(
       two_layers(static_cast<std::int64_t>(kFill * static_cast<double>(level.bytes)), dtype));
   if (!model) return tl::unexpected(model.error());
-  const std::int64_t whole = decode_weight_bytes(model->spec());
-  const std::array<Split, 5> splits = {
+  const std::array<Split, kSplitNames.size()> splits = {
       Split{.strategy = "single"},
       Split{.strategy = "cache_fit", .options = partitions_of(model->spec(), 1)},
       Split{.strategy = "cache_fit", .options = partitions_of(model->spec(), 2)},
@@ -81,43 +99,58 @@ Result<std::string> compare_at(const Level& level, DType dtype, const std::vecto
       Split{.strategy = "tp_pp", .options = {{"tp", "2"}}}};
   auto runs = make_runs(*model, splits);
   if (!runs) return tl::unexpected(runs.error());
-  const auto one =
-      run_in_turn(*runs, {.length = kContext, .count = 1, .output_len = kSteps, .times = kTimes});
+  const auto times_of = [&](std::int64_t count) {
+    return run_in_turn(*runs,
+                       {.length = kContext, .count = count, .output_len = kSteps, .times = kTimes});
+  };
+  LevelFigures figures{.weight_bytes = decode_weight_bytes(model->spec())};
+  auto one = times_of(1);
   if (!one) return tl::unexpected(one.error());
-  // Of several requests at once.
-  constexpr std::array<std::int64_t, 3> kCounts = {2, 4, 8};
-  std::vector<std::vector<TurnTimes>> several;
-  for (const std::int64_t count : kCounts) {
-    auto times = run_in_turn(
-        *runs, {.length = kContext, .count = count, .output_len = kSteps, .times = kTimes});
+  figures.one = *std::move(one);
+  for (std::size_t i = 0; i < kCounts.size(); ++i) {
+    auto times = times_of(kCounts[i]);
     if (!times) return tl::unexpected(times.error());
-    several.push_back(*std::move(times));
+    figures.several[i] = *std::move(times);
   }
-  const double near = rate_from(core, whole / 2);
-  const double far = rate_from(core, whole);
+  figures.near = rate_from(core, figures.weight_bytes / 2);
+  figures.far = rate_from(core, figures.weight_bytes);
+  return figures;
+}
 
+Table table_of(const LevelFigures& figures) {
   Table table{.columns = {{"", Align::left}, {"TPOT of one request, us"}}, .rows = {}};
   for (const std::int64_t count : kCounts)
     table.columns.push_back({fmt::format("{} requests, tokens/s", count)});
-  const std::array<std::string, 5> names = {"one device", "two partitions, one after the other",
-                                            "two partitions, 2 microbatches of a step",
-                                            "two partitions, 2 steps in flight", "`tp` 2"};
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const Summary& step = (*one)[i].decode_step;
+  for (std::size_t i = 0; i < kSplitNames.size(); ++i) {
+    const Summary& step = figures.one[i].decode_step;
     std::vector<std::string> cells = {
-        names[i],
+        std::string(kSplitNames[i]),
         to_string(Summary{step.median * kMicro, step.least * kMicro, step.most * kMicro})};
-    for (std::size_t j = 0; j < kCounts.size(); ++j)
+    for (std::size_t j = 0; j < kCounts.size(); ++j) {
       cells.push_back(
-          to_string(rate_of(static_cast<double>(kCounts[j]), several[j][i].decode_step)));
+          to_string(rate_of(static_cast<double>(kCounts[j]), figures.several[j][i].decode_step)));
+    }
     table.rows.push_back({.cells = std::move(cells)});
   }
-  std::string in_flight;  // Against `tp` 2.
+  return table;
+}
+
+// Throughput of steps in flight against that of `tp` 2, by requests.
+std::string in_flight_ratios(const LevelFigures& figures) {
+  std::string text;
   for (std::size_t j = 0; j < kCounts.size(); ++j) {
-    in_flight += fmt::format("{}{:.2f}x with {}", j == 0 ? "" : ", ",
-                             several[j][4].decode_step.median / several[j][3].decode_step.median,
-                             kCounts[j]);
+    const std::vector<TurnTimes>& times = figures.several[j];
+    text +=
+        fmt::format("{}{:.2f}x with {}", j == 0 ? "" : ", ",
+                    times[kTensorParallel].decode_step.median / times[kInFlight].decode_step.median,
+                    kCounts[j]);
   }
+  return text;
+}
+
+Result<std::string> compare_at(const Level& level, DType dtype, const std::vector<int>& core) {
+  const auto figures = measure_at(level, dtype, core);
+  if (!figures) return tl::unexpected(figures.error());
   return fmt::format(
       "#### {0}, {7}\n\nWeights of {1:.2f} MiB in two layers ({7}): a half fits the {0} of a core "
       "({2:.2f} "
@@ -126,10 +159,11 @@ Result<std::string> compare_at(const Level& level, DType dtype, const std::vecto
       "half and {4:.0f} GB/s from one as large as the whole: {5:.2f}x is what reading alone can "
       "bring. TPOT is {6:.2f}x better with two partitions; with a step in flight on either, their "
       "throughput against `tp` 2 is {8} requests.\n\n{9}\n",
-      level.name, static_cast<double>(whole) / kMib, static_cast<double>(level.bytes) / kMib,
-      near / kGiga, far / kGiga, near / far,
-      (*one)[0].decode_step.median / (*one)[1].decode_step.median, to_string(dtype), in_flight,
-      render_markdown(table));
+      level.name, static_cast<double>(figures->weight_bytes) / kMib,
+      static_cast<double>(level.bytes) / kMib, figures->near / kGiga, figures->far / kGiga,
+      figures->near / figures->far,
+      figures->one[kOneDevice].decode_step.median / figures->one[kTwoPartitions].decode_step.median,
+      to_string(dtype), in_flight_ratios(*figures), render_markdown(table_of(*figures)));
 }
 
 struct SweepPoint {

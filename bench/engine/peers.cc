@@ -63,6 +63,31 @@ struct LlamaCase {
   std::int64_t longest_repeated = 0;  // Longer ones take their minutes: one run each.
 };
 
+// Tokens per second at one length.
+struct LengthRates {
+  std::vector<double> our_prefill;
+  std::vector<double> our_decode;
+  LlamaRates llama_prefill;
+  LlamaRates llama_decode;
+};
+
+// Adds one run of either engine.
+Status run_both(ModelRun& run, const std::string& program, const std::string& gguf,
+                std::int64_t length, LengthRates& rates) {
+  auto times =
+      run.run({.length = std::max<std::int64_t>(length, 1), .output_len = kDecodeSteps + 1});
+  if (!times) return tl::unexpected(times.error());
+  rates.our_prefill.push_back(static_cast<double>(length) / times->prefill);
+  rates.our_decode.push_back(1 / median(std::move(times->decode_steps)));
+  const std::string tokens = std::to_string(length);
+  if (length > 0) {
+    if (auto ran = run_llama(program, gguf, {"-p", tokens, "-n", "0"}, rates.llama_prefill); !ran)
+      return ran;
+  }
+  return run_llama(program, gguf, {"-p", "0", "-n", std::to_string(kDecodeSteps), "-d", tokens},
+                   rates.llama_decode);
+}
+
 Result<std::string> compare_with_llama(const std::string& program, const LlamaCase& one,
                                        const SectionOptions& options) {
   const ModelSpec& spec = one.spec;
@@ -80,31 +105,15 @@ Result<std::string> compare_with_llama(const std::string& program, const LlamaCa
   Table prefill{.columns = columns, .rows = {}};
   Table decode{.columns = columns, .rows = {}};
   for (const std::int64_t length : one.lengths) {
-    std::vector<double> our_prefill;
-    std::vector<double> our_decode;
-    LlamaRates llama_prefill;
-    LlamaRates llama_decode;
+    LengthRates rates;
     for (int round = 0; round < (length <= one.longest_repeated ? kRounds : 1); ++round) {
       options.progress(
           fmt::format("llama.cpp, {}: {} tokens, round {}", spec.name, length, round + 1));
-      auto times = (*run)->run(
-          {.length = std::max<std::int64_t>(length, 1), .output_len = kDecodeSteps + 1});
-      if (!times) return tl::unexpected(times.error());
-      our_prefill.push_back(static_cast<double>(length) / times->prefill);
-      our_decode.push_back(1 / median(std::move(times->decode_steps)));
-      const std::string tokens = std::to_string(length);
-      if (length > 0) {
-        if (auto ran = run_llama(program, gguf, {"-p", tokens, "-n", "0"}, llama_prefill); !ran)
-          return tl::unexpected(ran.error());
-      }
-      if (auto ran = run_llama(program, gguf,
-                               {"-p", "0", "-n", std::to_string(kDecodeSteps), "-d", tokens},
-                               llama_decode);
-          !ran)
+      if (auto ran = run_both(**run, program, gguf, length, rates); !ran)
         return tl::unexpected(ran.error());
     }
-    if (length > 0) prefill.rows.push_back({row(length, our_prefill, llama_prefill)});
-    decode.rows.push_back({row(length, our_decode, llama_decode)});
+    if (length > 0) prefill.rows.push_back({row(length, rates.our_prefill, rates.llama_prefill)});
+    decode.rows.push_back({row(length, rates.our_decode, rates.llama_decode)});
     // Said at once: the longest lengths take many minutes, and a run may be cut off.
     const std::string prefill_ratio = length > 0 ? prefill.rows.back().cells.back() : "-";
     options.progress(fmt::format("llama.cpp, {}: {} tokens: prefill {}, decode {}", spec.name,

@@ -54,16 +54,15 @@ class StreamMemory {
 
   // `before` rows belong to earlier tasks of the job.
   [[nodiscard]] StreamRows rows_of(const AttentionTask& task, std::int64_t before) const {
-    return {
-        .q = q_ + before * key_dim_,
-        .out = out_ + before * value_dim_,
-        .largest = largest_ + before,
-        .sums = sums_ + before * kLanes,
-        .scores = scores_,
-        .correction = correction_,
-        .count = task.rows(),
-        .key_dim = key_dim_,
-        .value_dim = value_dim_};
+    return {.q = q_ + before * key_dim_,
+            .out = out_ + before * value_dim_,
+            .largest = largest_ + before,
+            .sums = sums_ + before * kLanes,
+            .scores = scores_,
+            .correction = correction_,
+            .count = task.rows(),
+            .key_dim = key_dim_,
+            .value_dim = value_dim_};
   }
 
  private:

@@ -26,10 +26,10 @@ namespace {
 
 // What a worker's block costs for every step of depth, in cycles.
 struct GridCosts {
-  std::int64_t rows_per_tile = 1;
-  double product = 0;  // A row times a panel.
-  double row = 0;      // Making a row of x ready.
-  double panel = 0;    // Making a panel ready.
+  std::int64_t few_rows = 1;  // Bound by reading weights.
+  double product = 0;         // A row times a panel.
+  double row = 0;             // Making a row of x ready.
+  double panel = 0;           // Making a panel ready.
 };
 
 // Rows of copied x: 33 lines apart, which spreads them evenly over the sets of L1 and L2.
@@ -95,6 +95,10 @@ HWY_INLINE TileStart start_of(const float* bias, std::int64_t k) {
   return bias == nullptr ? TileStart::zero : TileStart::vector;
 }
 
+// Rows up to which weights are widened in registers, by every tile of rows. With few registers a
+// tile is 3 rows high, and widening into memory pays for 4 or more tiles only.
+inline constexpr std::int64_t kFewRows = kFewRegisters ? 3 * kTileRows : kTileRows;
+
 // With more rows than this asking for what comes next costs nothing beside multiply-adds, even
 // where it is near.
 constexpr int kBoundByLoads = 2;
@@ -129,8 +133,36 @@ class FewRows {
   std::int64_t apart_;
 };
 
-// Few rows, as when decoding: every weight is used once, so it is widened in registers on its way
-// from memory. Groups of panels (panel.h) are read as one stream.
+// Several tiles of rows times panels, each of which comes from memory once: every tile asks for its
+// share of the next, which lies behind it.
+template <class T>
+HWY_INLINE void multiply_by_tiles(TileOperands panel, const TileSplit& split, bool near) {
+  const std::int64_t bytes =
+      elements_of_part<T>(panel.depth) * static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t index = 0; index < panel.panels; ++index) {
+    const std::byte* const next = static_cast<const std::byte*>(panel.b) + bytes;
+    for (std::int64_t tile = 0; tile < split.tiles; ++tile) {
+      const std::int64_t row = split.begin(tile);
+      const std::int64_t height = split.begin(tile + 1) - row;
+      TileOperands operands = panel;
+      operands.panels = 1;
+      operands.a += row * kRowStride;
+      operands.c += row * panel.c_stride;
+      if (near) {
+        tile_product_for<LinearLayout, T, Nothing>(height)(operands);
+        continue;
+      }
+      operands.prefetch[0] = share_of(next, bytes, tile, split.tiles);
+      tile_product_for<LinearLayout, T, WorksAhead<float>>(height)(operands);
+    }
+    panel.b = next;
+    panel.c += kPanel;
+    if (panel.start != nullptr) panel.start += kPanel;
+  }
+}
+
+// Few rows, as when decoding: every weight is used once or by a few tiles, so it is widened in
+// registers on its way from memory. Groups of panels (panel.h) are read as one stream.
 template <class T>
 HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, std::int64_t end) {
   constexpr std::int64_t kPartBytes =
@@ -143,7 +175,7 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
   const FewRows x(block, begin, end, scratch.floats(FewRows::floats(block, rows)));
   float* const group_sums = scratch.floats(rows * kColumns);
   float* const padded_bias = scratch.floats(kColumns);
-  const TileProduct product = product_of_few_rows<T>(rows, block.near);
+  const TileSplit split(rows);
   for (std::int64_t panel = block.panel_begin; panel < block.panel_end;) {
     const std::int64_t panels = std::min(block.weights->group_end(panel), block.panel_end) - panel;
     const std::int64_t first = panel * kPanel;
@@ -159,14 +191,19 @@ HWY_INLINE void multiply_few_rows(const LinearBlock& block, std::int64_t begin, 
       bias = padded_bias;
     }
     for (std::int64_t k = 0; k == 0 || k < block.x.cols; k += kDepth) {
-      product({.a = x.from(k),
-               .b = block.weights->part(panel, k),
-               .depth = block.weights->depth(k),
-               .c = sums,
-               .c_stride = straight ? block.out.row_stride : kColumns,
-               .start_with = start_of(bias, k),
-               .start = bias,
-               .panels = panels});
+      const TileOperands operands = {.a = x.from(k),
+                                     .b = block.weights->part(panel, k),
+                                     .depth = block.weights->depth(k),
+                                     .c = sums,
+                                     .c_stride = straight ? block.out.row_stride : kColumns,
+                                     .start_with = start_of(bias, k),
+                                     .start = bias,
+                                     .panels = panels};
+      if (split.tiles == 1) {
+        product_of_few_rows<T>(rows, block.near)(operands);
+      } else if constexpr (kFewRows > kTileRows) {
+        multiply_by_tiles<T>(operands, split, block.near);
+      }
     }
     for (std::int64_t row = 0; row < rows && !straight; ++row)
       std::copy_n(sums + row * kColumns, columns, out + row * block.out.row_stride);
@@ -285,12 +322,12 @@ HWY_INLINE void multiply(const LinearBlock& block) {
     const std::int64_t begin = block.row_begin + rows * chunk / chunks;
     const std::int64_t end = block.row_begin + rows * (chunk + 1) / chunks;
     if (multiply_in_tiles<T>(block, begin, end)) continue;
-    if (end - begin > kTileRows && block.x.cols > 0) {
+    if (end - begin > kFewRows && block.x.cols > 0) {
       multiply_chunk<T>(block, begin, end);
       continue;
     }
-    for (std::int64_t row = begin; row < end; row += kTileRows)
-      multiply_few_rows<T>(block, row, std::min<std::int64_t>(row + kTileRows, end));
+    for (std::int64_t row = begin; row < end; row += kFewRows)
+      multiply_few_rows<T>(block, row, std::min(row + kFewRows, end));
   }
 }
 
@@ -309,10 +346,10 @@ GridCosts grid_costs() {
   // A tile of h rows costs h cycles (two vectors in one row, two multiply-adds a cycle); besides,
   // each value of x is copied (about a quarter of a cycle), and each value of a panel is widened
   // (32 values in some 4 cycles).
-  GridCosts costs{.rows_per_tile = kTileRows, .product = 1, .row = 0.25, .panel = 4};
+  GridCosts costs{.few_rows = kFewRows, .product = 1, .row = 0.25, .panel = 4};
 #if HWY_TARGET == HWY_AVX3
   // Cutting x is dearer and products are cheaper; panels are cut in the shade of products.
-  if (amx_enabled()) costs = {.rows_per_tile = kTileRows, .product = 0.3, .row = 0.4, .panel = 2};
+  if (amx_enabled()) costs = {.few_rows = kFewRows, .product = 0.3, .row = 0.4, .panel = 2};
 #endif
   return costs;
 }
@@ -335,15 +372,15 @@ struct Grid {
 };
 
 // The grid whose largest block is cheapest. What a value of x costs is paid by every worker of its
-// row, and what one of a panel costs by every worker of its column. A single tile of rows is bound
-// by reading weights.
+// row, and what one of a panel costs by every worker of its column. Few rows are bound by reading
+// weights.
 Grid choose_grid(int workers, std::int64_t rows, std::int64_t panels, const GridCosts& costs) {
-  if (rows <= costs.rows_per_tile)
+  if (rows <= costs.few_rows)
     return {.over_rows = 1, .over_panels = std::min<std::int64_t>(workers, panels)};
   Grid best;
   double best_cost = std::numeric_limits<double>::infinity();
   for (std::int64_t over_rows = 1; over_rows <= workers; ++over_rows) {
-    const Grid grid{.over_rows = std::min(over_rows, ceil_div(rows, costs.rows_per_tile)),
+    const Grid grid{.over_rows = std::min(over_rows, ceil_div(rows, costs.few_rows)),
                     .over_panels = std::min(workers / over_rows, panels)};
     const auto block_rows = static_cast<double>(ceil_div(rows, grid.over_rows));
     const auto block_panels = static_cast<double>(ceil_div(panels, grid.over_panels));

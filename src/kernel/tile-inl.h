@@ -110,9 +110,15 @@ HWY_INLINE auto load_pairs(const Bf16Pair* row, int v) {
 HWY_INLINE VecF load_low(const Bf16Pair* row, int v) {
   return hn::BitCast(DF(), hn::ShiftLeft<16>(load_pairs(row, v)));
 }
+// Shifting twice takes one operation more than a mask, but no register for it: a mask beside 12
+// sums in 16 registers takes half as long again.
+inline constexpr bool kFewRegisters = kVectors > 2;
+template <bool spares_mask = kFewRegisters>
 HWY_INLINE VecF load_high(const Bf16Pair* row, int v) {
+  const auto pairs = load_pairs(row, v);
+  if constexpr (spares_mask) return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::ShiftRight<16>(pairs)));
   const auto upper = hn::Set(hn::RebindToUnsigned<DF>(), 0xFFFF0000U);
-  return hn::BitCast(DF(), hn::And(load_pairs(row, v), upper));
+  return hn::BitCast(DF(), hn::And(pairs, upper));
 }
 
 // Widens row `index` of a part.
@@ -187,17 +193,42 @@ HWY_INLINE void load_start(const TileOperands& t, Accumulators<rows>& acc) {
   }
 }
 
-// Adds the product of one column of A and one row of B.
-template <int rows, class Layout>
-HWY_INLINE void add_outer_product(const float* a, const VecF (&row_of_b)[kVectors],
-                                  Accumulators<rows>& acc) {
+// The low or the high in features of a row of pairs, for a tile of so many rows.
+template <bool high, int rows>
+struct HalfOfPairs {
+  const Bf16Pair* row;
+};
+template <bool high, int rows>
+HWY_INLINE VecF load_of_row(HalfOfPairs<high, rows> half, int v) {
+  constexpr bool kSparesMask = kFewRegisters && rows == kTileRows;
+  return high ? load_high<kSparesMask>(half.row, v) : load_low(half.row, v);
+}
+
+// Adds the product of one column of A and one row of B, of which load_of_row makes vectors.
+template <int rows, class Layout, class Row>
+HWY_INLINE void add_outer_product(const float* a, Row row_of_b, Accumulators<rows>& acc) {
   const DF d;
-  HWY_UNROLL(16)
-  for (int r = 0; r < rows; ++r) {
-    const VecF value = hn::Set(d, Layout::at(a, r));
+  if constexpr (kFewRegisters && rows == kTileRows) {
+    // Three values of A and one vector of B leave 12 of 16 registers for sums; a whole row of B
+    // would push some of them out.
+    VecF values[rows];
+    HWY_UNROLL(16)
+    for (int r = 0; r < rows; ++r) values[r] = hn::Set(d, Layout::at(a, r));
     HWY_UNROLL(8)
     for (int v = 0; v < kVectors; ++v) {
-      acc[r][v] = hn::MulAdd(value, row_of_b[v], acc[r][v]);
+      const VecF b = load_of_row(row_of_b, v);
+      HWY_UNROLL(16)
+      for (int r = 0; r < rows; ++r) acc[r][v] = hn::MulAdd(values[r], b, acc[r][v]);
+    }
+  } else {
+    VecF b[kVectors];
+    HWY_UNROLL(8)
+    for (int v = 0; v < kVectors; ++v) b[v] = load_of_row(row_of_b, v);
+    HWY_UNROLL(16)
+    for (int r = 0; r < rows; ++r) {
+      const VecF value = hn::Set(d, Layout::at(a, r));
+      HWY_UNROLL(8)
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::MulAdd(value, b[v], acc[r][v]);
     }
   }
 }
@@ -314,10 +345,7 @@ struct TilePosition {
 template <int rows, bool streams, class Layout, class T>
 HWY_INLINE void add_row(TilePosition<Layout, T>& at, Accumulators<rows>& acc) {
   if constexpr (streams) prefetch_stream(at.b);
-  VecF row[kVectors];
-  HWY_UNROLL(8)
-  for (int v = 0; v < kVectors; ++v) row[v] = load_of_row(at.b, v);
-  add_outer_product<rows, Layout>(at.a, row, acc);
+  add_outer_product<rows, Layout>(at.a, at.b, acc);
   at.a += at.a_step;
   at.b += kPanel;
 }
@@ -338,12 +366,9 @@ HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, T>& at,
 template <bool high, int rows, class Layout>
 HWY_INLINE void add_of_pair(const TilePosition<Layout, Bf16Pair>& at, std::int64_t pair,
                             Accumulators<rows>& acc) {
-  const Bf16Pair* const pairs = at.b + pair * kPairsInRow;
-  VecF row[kVectors];
-  HWY_UNROLL(8)
-  for (int v = 0; v < kVectors; ++v) row[v] = high ? load_high(pairs, v) : load_low(pairs, v);
   const std::int64_t k = high ? pair + kPairDistance : pair;
-  add_outer_product<rows, Layout>(at.a + k * at.a_step, row, acc);
+  add_outer_product<rows, Layout>(at.a + k * at.a_step,
+                                  HalfOfPairs<high, rows>{.row = at.b + pair * kPairsInRow}, acc);
 }
 
 // The same by pairs. `depth` begins with a step.
@@ -372,7 +397,8 @@ HWY_INLINE void add_products(std::int64_t depth, TilePosition<Layout, Bf16Pair>&
 template <int rows, class Narrow, class Layout, class T, int sets>
 HWY_INLINE void add_working_ahead(const TileOperands& t, WorksAhead<Narrow>,
                                   TilePosition<Layout, T>& at, Accumulators<rows> (&acc)[sets]) {
-  constexpr std::int64_t kStride = 16;
+  // Pairs are added by whole steps.
+  constexpr std::int64_t kStride = std::is_same_v<T, Bf16Pair> ? kStepDepth : 16;
   const std::int64_t strides = t.depth / kStride;
   SpreadPrefetch first(t.prefetch[0], strides);
   SpreadPrefetch second(t.prefetch[1], strides);

@@ -92,7 +92,7 @@ TEST(Linear, FewRowsMatchTheReferenceOverSeveralGroupsOfPanels) {
   on_every_target([] {
     Random random(11);
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-      for (const std::int64_t rows : {1, 2, 8, 14}) {
+      for (const std::int64_t rows : {1, 2, 5, 8, 14}) {
         for (const int workers : {1, 3}) {
           expect_linear_matches_the_reference(random, {.rows = rows,
                                                        .in = 1100,

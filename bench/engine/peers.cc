@@ -244,11 +244,66 @@ class OurAttention {
   std::vector<const void*> key_blocks_, value_blocks_;
 };
 
+// Seconds of one shape: ours by cache, f16 and bf16, and PyTorch's f32 and bf16.
+struct AttentionSeconds {
+  std::array<std::vector<double>, 2> ours;
+  std::array<std::vector<double>, 2> torch;
+};
+
+struct AttentionShape {
+  std::int64_t length = 0;
+  std::int64_t heads = 0;
+  std::int64_t dim = 0;
+};
+
+Result<AttentionSeconds> measure_attention(const std::string& python, const AttentionShape& shape,
+                                           const std::vector<int>& cores) {
+  const auto threads = std::max<std::size_t>(1, cores.size());
+  std::array<OurAttention, 2> ours = {
+      OurAttention(shape.length, shape.heads, shape.dim, DType::f16),
+      OurAttention(shape.length, shape.heads, shape.dim, DType::bf16)};
+  AttentionSeconds all;
+  for (int round = 0; round < kRounds; ++round) {
+    // The team's helpers must not be in the way of the other's threads.
+    std::thread([&] {
+      Team team(static_cast<int>(threads), cores);
+      team.pin_caller();
+      for (std::size_t i = 0; i < ours.size(); ++i) {
+        ours[i].seconds(team);
+        all.ours[i].push_back(ours[i].seconds(team));
+      }
+    }).join();
+    const auto seconds =
+        sdpa_seconds(python, {std::to_string(threads), std::to_string(shape.length),
+                              std::to_string(shape.heads), std::to_string(shape.dim)});
+    if (!seconds) return tl::unexpected(seconds.error());
+    for (std::size_t i = 0; i < all.torch.size(); ++i) all.torch[i].push_back((*seconds)[i]);
+  }
+  return all;
+}
+
+std::vector<std::string> row(const AttentionShape& shape, const AttentionSeconds& seconds) {
+  const auto milliseconds = [](std::vector<double> times) {
+    for (double& value : times) value *= 1e3;
+    return to_string(summary_of(std::move(times)));
+  };
+  const auto better = [](const std::array<std::vector<double>, 2>& times) {
+    return std::min(median(times[0]), median(times[1]));
+  };
+  return {fmt::format("{} x {}", shape.heads, shape.dim),
+          std::to_string(shape.length),
+          milliseconds(seconds.ours[0]),
+          milliseconds(seconds.ours[1]),
+          milliseconds(seconds.torch[0]),
+          milliseconds(seconds.torch[1]),
+          fmt::format("{:.2f}x", median(seconds.torch[0]) / median(seconds.ours[0])),
+          fmt::format("{:.2f}x", better(seconds.torch) / better(seconds.ours))};
+}
+
 Result<std::string> compare_with_torch(const std::string& python, const SectionOptions& options) {
   const auto cluster = local_cluster({.num_devices = 1, .cores_per_device = {}});
   if (!cluster) return tl::unexpected(cluster.error());
   const std::vector<int> cores = cores_of(*cluster).front();
-  const auto threads = std::max<std::size_t>(1, cores.size());
   Table table{.columns = {{"heads x dim"},
                           {"tokens"},
                           {"Weir, f16 cache, ms"},
@@ -260,41 +315,11 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
               .rows = {}};
   for (const std::int64_t dim : {64, 128}) {
     for (const std::int64_t length : {2048, 4096, 8192, 16384}) {
-      const std::int64_t heads = length > 4096 ? 2 : 8;
+      const AttentionShape shape{.length = length, .heads = length > 4096 ? 2 : 8, .dim = dim};
       options.progress(fmt::format("torch: {} tokens x {}", length, dim));
-      std::array<OurAttention, 2> ours = {OurAttention(length, heads, dim, DType::f16),
-                                          OurAttention(length, heads, dim, DType::bf16)};
-      std::array<std::vector<double>, 2> our_seconds;
-      std::array<std::vector<double>, 2> peer_seconds;
-      for (int round = 0; round < kRounds; ++round) {
-        // The team's helpers must not be in the way of the other's threads.
-        std::thread([&] {
-          Team team(static_cast<int>(threads), cores);
-          team.pin_caller();
-          for (std::size_t i = 0; i < ours.size(); ++i) {
-            ours[i].seconds(team);
-            our_seconds[i].push_back(ours[i].seconds(team));
-          }
-        }).join();
-        const auto seconds = sdpa_seconds(python, {std::to_string(threads), std::to_string(length),
-                                                   std::to_string(heads), std::to_string(dim)});
-        if (!seconds) return tl::unexpected(seconds.error());
-        for (std::size_t i = 0; i < peer_seconds.size(); ++i)
-          peer_seconds[i].push_back((*seconds)[i]);
-      }
-      const auto milliseconds = [](std::vector<double> seconds) {
-        for (double& value : seconds) value *= 1e3;
-        return to_string(summary_of(std::move(seconds)));
-      };
-      const auto better = [](const std::array<std::vector<double>, 2>& seconds) {
-        return std::min(median(seconds[0]), median(seconds[1]));
-      };
-      table.rows.push_back(
-          {{fmt::format("{} x {}", heads, dim), std::to_string(length),
-            milliseconds(our_seconds[0]), milliseconds(our_seconds[1]),
-            milliseconds(peer_seconds[0]), milliseconds(peer_seconds[1]),
-            fmt::format("{:.2f}x", median(peer_seconds[0]) / median(our_seconds[0])),
-            fmt::format("{:.2f}x", better(peer_seconds) / better(our_seconds))}});
+      const auto seconds = measure_attention(python, shape, cores);
+      if (!seconds) return tl::unexpected(seconds.error());
+      table.rows.push_back({row(shape, *seconds)});
     }
   }
   return fmt::format(

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "kernel/panel.h"
+#include "kernel/tile-inl.h"
 #include "kernel/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -372,22 +373,13 @@ HWY_INLINE const RowGroupKernel<T>& row_group_kernel(std::int64_t rows) {
   return kKernels[static_cast<std::size_t>(rows - 1)];
 }
 
-// `rows` rows cut into the fewest groups, of nearly equal size.
-struct RowGroups {
-  std::int64_t rows;
-  std::int64_t count;
-
-  explicit RowGroups(std::int64_t total) : rows(total), count(ceil_div(total, kStreamRows)) {}
-  [[nodiscard]] std::int64_t begin(std::int64_t group) const { return rows * group / count; }
-  [[nodiscard]] std::int64_t largest() const { return ceil_div(rows, count); }
-};
-
 template <class T>
 HWY_INLINE void score_rows(Run<T> run, const StreamRows& state) {
-  const RowGroups groups(state.count);
-  run.next.spread_over(groups.count *
-                       ceil_div(run.count, row_group_kernel<T>(groups.largest()).score_keys));
-  for (std::int64_t group = 0; group < groups.count; ++group) {
+  const TileSplit groups(state.count, kStreamRows);
+  run.next.spread_over(
+      groups.tiles *
+      ceil_div(run.count, row_group_kernel<T>(ceil_div(state.count, groups.tiles)).score_keys));
+  for (std::int64_t group = 0; group < groups.tiles; ++group) {
     const std::int64_t row = groups.begin(group);
     row_group_kernel<T>(groups.begin(group + 1) - row)
         .score(run, state.q + row * state.key_dim, state.key_dim, state.scores + row * kRunKeys);
@@ -396,10 +388,11 @@ HWY_INLINE void score_rows(Run<T> run, const StreamRows& state) {
 
 template <class T>
 HWY_INLINE void add_rows(Run<T> run, const StreamRows& state) {
-  const RowGroups groups(state.count);
-  const std::int64_t vectors = row_group_kernel<T>(groups.largest()).value_vectors;
-  run.next.spread_over(groups.count * ceil_div(state.value_dim, vectors * kLanes) * run.count);
-  for (std::int64_t group = 0; group < groups.count; ++group) {
+  const TileSplit groups(state.count, kStreamRows);
+  const std::int64_t vectors =
+      row_group_kernel<T>(ceil_div(state.count, groups.tiles)).value_vectors;
+  run.next.spread_over(groups.tiles * ceil_div(state.value_dim, vectors * kLanes) * run.count);
+  for (std::int64_t group = 0; group < groups.tiles; ++group) {
     const std::int64_t row = groups.begin(group);
     row_group_kernel<T>(groups.begin(group + 1) - row).add(run, state, row);
   }

@@ -481,12 +481,13 @@ HWY_INLINE TileProduct tile_product_for(std::int64_t rows) {
   return kProducts[static_cast<std::size_t>(rows - 1)];
 }
 
-// `rows` rows cut into the fewest tiles, of nearly equal height.
+// `rows` rows cut into the fewest tiles of no more than `most` rows, of nearly equal height.
 struct TileSplit {
   std::int64_t rows;
   std::int64_t tiles;
 
-  explicit TileSplit(std::int64_t total) : rows(total), tiles(ceil_div(total, kTileRows)) {}
+  explicit TileSplit(std::int64_t total, std::int64_t most = kTileRows)
+      : rows(total), tiles(ceil_div(total, most)) {}
   [[nodiscard]] std::int64_t begin(std::int64_t tile) const { return rows * tile / tiles; }
 };
 

@@ -117,7 +117,7 @@ TEST_F(MpiHosts, EndWhenOneIsCutOff) {
       "exec 3>&1; " + launch("a:1,b:1,c:1", 3) + "run -m " + tiny() +
       " -p x -n 8000 --ignore-eos -s context_parallel --cp 3 >" + file("said") + " 2>" +
       file("err") + " & run=$!; " + "while [ ! -s " + file("said") +
-      " ]; do sleep 0.1; done; " WEIR_SOURCE_DIR
+      " ] && kill -0 $run; do sleep 0.1; done; " WEIR_SOURCE_DIR
       "/tests/mpi/hosts.sh cut c; start=$SECONDS; "
       "while ! grep -q 'weir: ' " +
       file("err") +

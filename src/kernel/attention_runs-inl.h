@@ -29,9 +29,8 @@ inline constexpr std::int64_t kRunKeys = 64;
 // Rows whose products are formed while a vector of K or V is in a register.
 inline constexpr int kStreamRows = 4;
 // Keys that are scored at once, and vectors of values added at once, for so many rows: 4 to 16 sums
-// in registers, of which there are 32, or 16 (AVX2: 16 sums for four rows took 1.3 to 1.5 times as
-// long as 8 twice).
-inline constexpr bool kManyRegisters = kLanes == 16 || HWY_ARCH_ARM;
+// in registers. With 16 of them, 16 sums for four rows took 1.1 to 1.5 times as long as 8 twice.
+inline constexpr bool kManyRegisters = kRegisters == 32;
 constexpr int score_keys(int rows) { return kManyRegisters || rows <= 3 ? 4 : 2; }
 template <class T>
 constexpr int value_vectors(int rows) {
@@ -58,11 +57,9 @@ HWY_INLINE void load_together(const T* from, VecF (&to)[1]) {
   to[0] = load_wide(DF(), from);
 }
 HWY_INLINE void load_together(const Bf16* from, VecF (&to)[2]) {
-  const DF d;
-  const hn::RebindToUnsigned<DF> words;
-  const auto pairs = hn::LoadU(words, reinterpret_cast<const std::uint32_t*>(from));
-  to[0] = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
-  to[1] = hn::BitCast(d, hn::And(pairs, hn::Set(words, 0xFFFF0000U)));
+  const auto pairs = hn::LoadU(Words(), reinterpret_cast<const std::uint32_t*>(from));
+  to[0] = lower_bf16(pairs);
+  to[1] = upper_bf16(pairs);
 }
 
 // What is read next, to be asked for while the present rows are worked on: hardware prefetchers

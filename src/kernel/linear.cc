@@ -95,9 +95,9 @@ HWY_INLINE TileStart start_of(const float* bias, std::int64_t k) {
   return bias == nullptr ? TileStart::zero : TileStart::vector;
 }
 
-// Rows up to which weights are widened in registers, by every tile of rows. With few registers a
-// tile is 3 rows high, and widening into memory pays for 4 or more tiles only.
-inline constexpr std::int64_t kFewRows = kFewRegisters ? 3 * kTileRows : kTileRows;
+// Rows up to which weights are widened in registers, by every tile of rows. Where a
+// tile is 3 rows high, widening into memory pays for 4 or more tiles only.
+inline constexpr std::int64_t kFewRows = kHoldsRowOfB ? kTileRows : 3 * kTileRows;
 
 // With more rows than this asking for what comes next costs nothing beside multiply-adds, even
 // where it is near.

@@ -26,8 +26,10 @@ namespace weir::kernel {
 namespace HWY_NAMESPACE {
 
 inline constexpr int kVectors = static_cast<int>(kPanel) / kLanes;  // Vectors in a row of C.
-// As many rows as leave registers for one row of B and one value of A (32 or 16 registers).
+// As many rows as leave registers for one row of B and one value of A, or at least for one vector
+// of B and a column of A.
 inline constexpr int kTileRows = kVectors == 2 ? 14 : (kVectors == 4 || HWY_ARCH_ARM) ? 3 : 1;
+inline constexpr bool kHoldsRowOfB = kTileRows * kVectors + kVectors + 1 <= kRegisters;
 
 // Where the values of A lie.
 //   RowsApart: A(r, k) = a[r * stride + k]. The stride is a constant so that every row is reached
@@ -107,18 +109,13 @@ HWY_INLINE auto load_pairs(const Bf16Pair* row, int v) {
   const Bf16Pair* const at = row + column / kPairsInRow * kHalfStepPairs + column % kPairsInRow;
   return hn::LoadU(hn::RebindToUnsigned<DF>(), reinterpret_cast<const std::uint32_t*>(at));
 }
-HWY_INLINE VecF load_low(const Bf16Pair* row, int v) {
-  return hn::BitCast(DF(), hn::ShiftLeft<16>(load_pairs(row, v)));
-}
+HWY_INLINE VecF load_low(const Bf16Pair* row, int v) { return lower_bf16(load_pairs(row, v)); }
 // Shifting twice takes one operation more than a mask, but no register for it: a mask beside 12
 // sums in 16 registers takes half as long again.
-inline constexpr bool kFewRegisters = kVectors > 2;
-template <bool spares_mask = kFewRegisters>
+template <bool spares_mask = !kHoldsRowOfB>
 HWY_INLINE VecF load_high(const Bf16Pair* row, int v) {
   const auto pairs = load_pairs(row, v);
-  if constexpr (spares_mask) return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::ShiftRight<16>(pairs)));
-  const auto upper = hn::Set(hn::RebindToUnsigned<DF>(), 0xFFFF0000U);
-  return hn::BitCast(DF(), hn::And(pairs, upper));
+  return spares_mask ? lower_bf16(hn::ShiftRight<16>(pairs)) : upper_bf16(pairs);
 }
 
 // Widens row `index` of a part.
@@ -200,7 +197,7 @@ struct HalfOfPairs {
 };
 template <bool high, int rows>
 HWY_INLINE VecF load_of_row(HalfOfPairs<high, rows> half, int v) {
-  constexpr bool kSparesMask = kFewRegisters && rows == kTileRows;
+  constexpr bool kSparesMask = !kHoldsRowOfB && rows == kTileRows;
   return high ? load_high<kSparesMask>(half.row, v) : load_low(half.row, v);
 }
 
@@ -208,7 +205,7 @@ HWY_INLINE VecF load_of_row(HalfOfPairs<high, rows> half, int v) {
 template <int rows, class Layout, class Row>
 HWY_INLINE void add_outer_product(const float* a, Row row_of_b, Accumulators<rows>& acc) {
   const DF d;
-  if constexpr (kFewRegisters && rows == kTileRows) {
+  if constexpr (!kHoldsRowOfB && rows == kTileRows) {
     // Three values of A and one vector of B leave 12 of 16 registers for sums; a whole row of B
     // would push some of them out.
     VecF values[rows];

@@ -22,6 +22,17 @@ namespace hn = hwy::HWY_NAMESPACE;
 using DF = hn::ScalableTag<float>;
 using VecF = hn::Vec<DF>;
 inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));
+// Of vectors.
+inline constexpr int kRegisters = kLanes == 16 || HWY_ARCH_ARM ? 32 : 16;
+
+// The lower and the upper of two values of bf16 in every word, with one operation each.
+using Words = hn::RebindToUnsigned<DF>;
+HWY_INLINE VecF lower_bf16(hn::Vec<Words> pairs) {
+  return hn::BitCast(DF(), hn::ShiftLeft<16>(pairs));
+}
+HWY_INLINE VecF upper_bf16(hn::Vec<Words> pairs) {
+  return hn::BitCast(DF(), hn::And(pairs, hn::Set(Words(), 0xFFFF0000U)));
+}
 
 // The vector units of AVX2, AVX-512 and NEON convert f16 as IEEE 754 says; elsewhere Highway's
 // emulation leaves out infinities, so the exact scalar conversion is used.

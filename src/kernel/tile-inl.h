@@ -316,10 +316,12 @@ class SpreadWidening<float> {
   HWY_INLINE void finish() {}
 };
 
-// To L2, not L1: an L1 has 12 to 16 lines under way at once, which at 110 ns each is 9 GB/s.
+// To L2, not L1: an L1 has 12 to 16 lines under way at once, which at 110 ns each is 9 GB/s. As far
+// ahead as a core with twice that bandwidth needs: on Zen 4 with 4 KiB a row of f16 came at 19 GB/s
+// in place of 22, on both cores 27 in place of 30.
 template <class T>
 HWY_INLINE void prefetch_stream(const T* row) {
-  constexpr std::int64_t kAhead = 4096;  // Bytes; some 100 ns at the bandwidth of one core.
+  constexpr std::int64_t kAhead = 6144;  // Bytes.
   const auto* const ahead = reinterpret_cast<const std::byte*>(row) + kAhead;
   constexpr std::int64_t kLines = kPanel * static_cast<std::int64_t>(sizeof(T)) / kCacheLine;
   // Both halves of a row of pairs are a line.

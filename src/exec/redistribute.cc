@@ -1,7 +1,6 @@
 #include "exec/redistribute.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <map>
 #include <utility>
@@ -9,109 +8,22 @@
 #include "base/check.h"
 #include "exec/kv_view.h"
 #include "exec/prepared_plan.h"
+#include "exec/region.h"
 #include "layout/redistribute.h"
 
 namespace weir {
 namespace {
 
-// A part of a buffer: `rows` rows, in each of them `heads` runs of `dims` floats.
-struct Region {
-  float* data = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t heads = 0;
-  std::int64_t dims = 0;
-  std::int64_t row_stride = 0;
-  std::int64_t head_stride = 0;
-  float* lse = nullptr;  // Partial attention: [rows, heads].
-  std::int64_t lse_row_stride = 0;
-};
-
-Region dense(float* data, const ResolvedBox& box, bool with_lse) {
-  Region region = {.data = data,
-                   .rows = box.token.size(),
-                   .heads = box.head.size(),
-                   .dims = box.dim.size(),
-                   .row_stride = box.head.size() * box.dim.size(),
-                   .head_stride = box.dim.size()};
-  if (with_lse) {
-    region.lse = data + box.elements();
-    region.lse_row_stride = region.heads;
-  }
-  return region;
-}
-
-// Where `box` lies in a buffer. `first_token`: what box.token counts minus what the buffer's rows
-// count (past positions).
-// NOLINTNEXTLINE(readability-non-const-parameter): the region is written to.
-Region region_of(const BoundBuffer& buffer, float* data, float* lse, const ResolvedBox& box,
-                 std::int64_t first_token) {
-  const std::int64_t row = buffer.row_of(box.request, box.token.begin - first_token);
-  const std::int64_t head = box.head.begin - buffer.head.begin;
-  Region region = {.data = data + row * buffer.width() + head * buffer.dim.size() +
-                           (box.dim.begin - buffer.dim.begin),
-                   .rows = box.token.size(),
-                   .heads = box.head.size(),
-                   .dims = box.dim.size(),
-                   .row_stride = buffer.width(),
-                   .head_stride = buffer.dim.size()};
-  if (lse != nullptr) {
-    region.lse = lse + row * buffer.head.size() + head;
-    region.lse_row_stride = buffer.head.size();
-  }
-  return region;
-}
-
-template <class Body>
-void each_run(const Region& target, const Region& source, Body body) {
-  for (std::int64_t row = 0; row < target.rows; ++row) {
-    for (std::int64_t head = 0; head < target.heads; ++head) {
-      body(target.data + row * target.row_stride + head * target.head_stride,
-           source.data + row * source.row_stride + head * source.head_stride);
-    }
-  }
-}
-
-void copy_region(const Region& target, const Region& source) {
-  const auto bytes = static_cast<std::size_t>(target.dims) * sizeof(float);
-  each_run(target, source, [bytes](float* to, const float* from) { std::memcpy(to, from, bytes); });
-  if (target.lse == nullptr) return;
-  for (std::int64_t row = 0; row < target.rows; ++row) {
-    std::memcpy(target.lse + row * target.lse_row_stride, source.lse + row * source.lse_row_stride,
-                static_cast<std::size_t>(target.heads) * sizeof(float));
-  }
-}
-
-void add_region(const Region& target, const Region& source) {
-  const std::int64_t dims = target.dims;
-  each_run(target, source, [dims](float* to, const float* from) {
-    for (std::int64_t i = 0; i < dims; ++i) to[i] += from[i];
-  });
-}
-
-void merge_region(Team& team, const Region& target, const Region& source) {
-  // The kernel wants a row's heads side by side; slices of a head's dimension are merged head by
-  // head.
-  const bool dense_heads = target.head_stride == target.dims && source.head_stride == source.dims;
-  const std::int64_t at_once = dense_heads ? target.heads : 1;
-  for (std::int64_t head = 0; head < target.heads; head += at_once) {
-    kernel::merge_partial(team,
-                          {.rows = target.rows, .num_heads = at_once, .head_dim = target.dims},
-                          {.out = target.data + head * target.head_stride,
-                           .row_stride = target.row_stride,
-                           .lse = target.lse + head,
-                           .lse_row_stride = target.lse_row_stride},
-                          {.out = source.data + head * source.head_stride,
-                           .row_stride = source.row_stride,
-                           .lse = source.lse + head,
-                           .lse_row_stride = source.lse_row_stride});
-  }
-}
-
 // Reads and writes what a node's transfers name, on one device.
 class Parts {
  public:
   Parts(const StepView& step, DeviceState& device, const Node& node)
-      : step_(step), device_(device), node_(node), kind_(step.bound(node.inputs[0]).kind) {
+      : step_(step),
+        device_(device),
+        node_(node),
+        kind_(step.bound(node.inputs[0]).kind),
+        adds_at_once_(kind_ == LayoutKind::sum &&
+                      (node.kind == OpKind::reduce_scatter || node.kind == OpKind::reduce)) {
     if (node.kind != OpKind::kv_copy && kind_ == LayoutKind::softmax && targets_are_whole()) {
       merged_lse_.resize(step.bound(node.outputs[0]).by_device[index_of(device.id)].size());
     }
@@ -132,7 +44,8 @@ class Parts {
       pack_kv(transfer, to);
       return;
     }
-    copy_region(dense(to, transfer.box, partial_attention()), source_region(transfer));
+    copy_region(*device_.team, dense(to, transfer.box, partial_attention()),
+                source_region(transfer));
   }
 
   // The part itself, if it lies densely in its buffer already.
@@ -144,9 +57,9 @@ class Parts {
     return whole_rows || region.rows == 1 ? region.data : nullptr;
   }
 
-  // Clears what partial terms will be added to.
+  // Clears what partial terms will be added to one by one.
   void clear_targets() {
-    if (kind_ == LayoutKind::whole || node_.kind == OpKind::kv_copy) return;
+    if (kind_ == LayoutKind::whole || node_.kind == OpKind::kv_copy || adds_at_once_) return;
     const BoundLayout& bound = step_.bound(node_.outputs[0]);
     const auto& buffers = bound.by_device[index_of(device_.id)];
     LocalValue& output = device_.values[index_of(node_.outputs[0])];
@@ -179,6 +92,15 @@ class Parts {
     const PooledBuffer packed = device_.pool.take(floats_of(transfer));
     pack(transfer, packed.data());
     unpack(transfer, packed.data());
+  }
+
+  // Adds up the terms that were taken last.
+  void finish_sum() {
+    if (summed_ == nullptr) return;
+    CommMemory& memory = device_.comm_memory;
+    sum_regions(*device_.team, target_region(*summed_), memory.terms, memory.term_views);
+    memory.terms.clear();
+    summed_ = nullptr;
   }
 
   // Drops what a change of layout has left behind in the store.
@@ -223,24 +145,39 @@ class Parts {
                      transfer.box, 0);
   }
 
-  void fold(const Transfer& transfer, const Region& source) {
+  Region target_region(const Transfer& transfer) {
     const ValueId value = node_.outputs[0];
     const std::size_t part = part_of(value, transfer.target);
     float* const lse = partial_attention() ? target_lse(part) : nullptr;
-    const Region target =
-        region_of(step_.bound(value).buffers[transfer.target],
-                  device_.values[index_of(value)].parts[part].data(), lse, transfer.box, 0);
+    return region_of(step_.bound(value).buffers[transfer.target],
+                     device_.values[index_of(value)].parts[part].data(), lse, transfer.box, 0);
+  }
+
+  void fold(const Transfer& transfer, const Region& source) {
     switch (kind_) {
       case LayoutKind::whole:
-        copy_region(target, source);
+        copy_region(*device_.team, target_region(transfer), source);
         break;
       case LayoutKind::sum:
-        add_region(target, source);
+        if (adds_at_once_) {
+          add_later(transfer, source);
+        } else {
+          add_region(*device_.team, target_region(transfer), source);
+        }
         break;
       case LayoutKind::softmax:
-        merge_region(*device_.team, target, source);
+        merge_region(*device_.team, target_region(transfer), source);
         break;
     }
+  }
+
+  // Terms of the same part come one after the other.
+  void add_later(const Transfer& transfer, const Region& source) {
+    const bool same =
+        summed_ != nullptr && summed_->target == transfer.target && summed_->box == transfer.box;
+    if (!same) finish_sum();
+    summed_ = &transfer;
+    device_.comm_memory.terms.push_back(source);
   }
 
   // Is the source in the KV store, not in a buffer?
@@ -265,9 +202,10 @@ class Parts {
         step_.input.lengths[static_cast<std::size_t>(transfer.box.request)];
     const ValueId value = node_.inputs[transfer.input];
     const std::size_t part = part_of(value, transfer.source);
-    copy_region(target, region_of(step_.bound(value).buffers[transfer.source],
-                                  device_.values[index_of(value)].parts[part].data(), nullptr,
-                                  transfer.box, lengths.kv_len - lengths.q_len));
+    copy_region(*device_.team, target,
+                region_of(step_.bound(value).buffers[transfer.source],
+                          device_.values[index_of(value)].parts[part].data(), nullptr, transfer.box,
+                          lengths.kv_len - lengths.q_len));
   }
 
   void read_store(const Transfer& transfer, const Region& target) {
@@ -312,6 +250,10 @@ class Parts {
   DeviceState& device_;
   const Node& node_;
   LayoutKind kind_;
+  // Every member has a term of the same box, of which each wants its part or one all: nothing has
+  // to be cleared, and memory is passed over once.
+  bool adds_at_once_;
+  const Transfer* summed_ = nullptr;  // The last whose term waits to be added.
   std::vector<PooledBuffer>
       merged_lse_;  // Of whole targets of partial attention, while terms are merged.
 };
@@ -330,6 +272,13 @@ std::span<const std::byte> bytes_of(const float* data, std::int64_t floats) {
 const float* floats_of(std::span<const std::byte> bytes) {
   return reinterpret_cast<const float*>(
       bytes.data());  // NOLINT(cppcoreguidelines-pro-type-reinterpret-cast)
+}
+
+kernel::ConstMatrix row_of(const float* data, std::int64_t floats) {
+  return {.data = data, .rows = 1, .cols = floats, .row_stride = floats};
+}
+kernel::Matrix row_of(float* data, std::int64_t floats) {
+  return {.data = data, .rows = 1, .cols = floats, .row_stride = floats};
 }
 
 }  // namespace
@@ -544,8 +493,8 @@ void CommTask::consume_all_reduce() {
     for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
       if (i == all_reduce_.rank) continue;
       const Interval part = even_part(all_reduce_.elements, static_cast<std::int64_t>(i), n);
-      std::memcpy(output + part.begin, message_of(i),
-                  static_cast<std::size_t>(part.size()) * sizeof(float));
+      kernel::copy(*device_.team, row_of(message_of(i), part.size()),
+                   row_of(output + part.begin, part.size()));
     }
     return;
   }
@@ -554,12 +503,12 @@ void CommTask::consume_all_reduce() {
           ? Interval{.begin = 0, .end = all_reduce_.elements}
           : even_part(all_reduce_.elements, static_cast<std::int64_t>(all_reduce_.rank), n);
   // In the order of ranks, so that all members add the same way.
-  std::vector<const float*>& terms = memory_.sources;
+  std::vector<kernel::ConstMatrix>& terms = memory_.term_views;
   for (std::size_t i = 0; i < all_reduce_.members.size(); ++i) {
-    terms.push_back(i == all_reduce_.rank ? input + part.begin : message_of(i));
+    const float* const term = i == all_reduce_.rank ? input + part.begin : message_of(i);
+    terms.push_back(row_of(term, part.size()));
   }
-  kernel::sum(*device_.team, terms,
-              std::span(output + part.begin, static_cast<std::size_t>(part.size())));
+  kernel::sum(*device_.team, terms, row_of(output + part.begin, part.size()));
 }
 
 void CommTask::consume_transfers() {
@@ -581,6 +530,7 @@ void CommTask::consume_transfers() {
     parts.unpack(transfer, cursor);
     cursor += parts.floats_of(transfer);
   }
+  parts.finish_sum();
   if (node_.kind == OpKind::kv_copy) parts.tidy_store();
 }
 

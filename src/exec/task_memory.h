@@ -10,6 +10,7 @@
 
 #include "comm/communicator.h"
 #include "exec/buffer_pool.h"
+#include "exec/region.h"
 #include "kernel/kernel.h"
 #include "plan/transfers.h"
 
@@ -45,8 +46,10 @@ struct CommMemory {
   std::vector<PooledBuffer> packed;
   std::vector<OutgoingMessage> outgoing;
   std::vector<IncomingMessage> incoming;
-  std::vector<const float*> sources;  // Of terms, or where each incoming message is read next.
-  std::vector<DeviceId> partners;     // Ascending.
+  std::vector<const float*> sources;  // Where each incoming message is read next.
+  std::vector<Region> terms;          // Of a sum, not yet added.
+  std::vector<kernel::ConstMatrix> term_views;
+  std::vector<DeviceId> partners;  // Ascending.
 
   void clear() {
     by_peer.clear();
@@ -54,6 +57,8 @@ struct CommMemory {
     outgoing.clear();
     incoming.clear();
     sources.clear();
+    terms.clear();
+    term_views.clear();
     partners.clear();
   }
 };

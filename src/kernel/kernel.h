@@ -273,9 +273,11 @@ struct KvRead {
 };
 void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_t row_stride);
 
-// out[i] = terms[0][i] + terms[1][i] + ..., added in that order. At least one term; `out` may be a
-// term.
-void sum(Team& team, std::span<const float* const> terms, std::span<float> out);
+// out = terms[0] + terms[1] + ..., added in that order. At least one term, all of the shape of
+// `out`, which may be one of them.
+void sum(Team& team, std::span<const ConstMatrix> terms, Matrix out);
+// out = x, which does not overlap it.
+void copy(Team& team, ConstMatrix x, Matrix out);
 
 // The same contracts in plain scalar code, f64 accumulation, one thread.
 namespace reference {
@@ -292,7 +294,7 @@ void attend_scores(const ScoredTile& tile);
 void merge_partial(PartialShape shape, PartialAttention into, ConstPartialAttention other);
 void write_kv(const KvWrite& write, const MutableKvBlocks& blocks);
 void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_t row_stride);
-void sum(std::span<const float* const> terms, std::span<float> out);
+void sum(std::span<const ConstMatrix> terms, Matrix out);
 }  // namespace reference
 
 }  // namespace weir::kernel

@@ -313,11 +313,14 @@ void read_kv(const KvBlocks& blocks, const KvRead& read, float* out, std::int64_
   }
 }
 
-void sum(std::span<const float* const> terms, std::span<float> out) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    float total = terms[0][i];
-    for (const float* const term : terms.subspan(1)) total += term[i];
-    out[i] = total;
+void sum(std::span<const ConstMatrix> terms, Matrix out) {
+  for (std::int64_t row = 0; row < out.rows; ++row) {
+    for (std::int64_t col = 0; col < out.cols; ++col) {
+      float total = terms[0].data[row * terms[0].row_stride + col];
+      for (const ConstMatrix& term : terms.subspan(1))
+        total += term.data[row * term.row_stride + col];
+      out.data[row * out.row_stride + col] = total;
+    }
   }
 }
 

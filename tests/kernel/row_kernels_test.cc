@@ -134,6 +134,46 @@ TEST(Add, IsExact) {
   });
 }
 
+// Of rows that follow each other, and of rows that lie apart; small ones, and one that a team
+// shares.
+TEST(Sum, IsExactInTheOrderOfItsTermsAndMayOverwriteOne) {
+  on_every_target([] {
+    Team team(2);
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed);
+      Random random(seed);
+      const std::int64_t rows = random.integer(0, 9);
+      const std::int64_t cols = seed == 0 ? 20'011 : random.integer(1, 300);
+      std::vector<OwnedMatrix> terms;
+      for (std::int64_t term = random.integer(1, 9); term > 0; --term) {
+        terms.emplace_back(rows, cols, random.integer(0, 1) * 3).randomise(random);
+      }
+      std::vector<ConstMatrix> views;
+      for (const OwnedMatrix& term : terms) views.push_back(term.const_view());
+      OwnedMatrix expected = terms.back();
+      reference::sum(views, expected.view());
+      sum(team, views, terms.back().view());
+      EXPECT_EQ(terms.back().values, expected.values);
+    }
+  });
+}
+
+TEST(Copy, FillsItsRowsAndNothingBetweenThem) {
+  Team team(2);
+  Random random(1);
+  for (const std::int64_t cols : {3, 70'001}) {
+    for (const std::int64_t apart : {0, 2}) {
+      OwnedMatrix x(3, cols, 0);
+      x.randomise(random);
+      OwnedMatrix out(3, cols, apart);
+      OwnedMatrix expected = out;
+      reference::sum(std::vector{x.const_view()}, expected.view());
+      copy(team, x.const_view(), out.view());
+      EXPECT_EQ(out.values, expected.values);
+    }
+  }
+}
+
 TEST(Embed, WidensRowsExactlyAndGivesZerosOutsideTheTable) {
   on_every_target([] {
     Team team(2);

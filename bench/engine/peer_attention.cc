@@ -57,7 +57,8 @@ class OurAttention {
   }
 
   double seconds(Team& team) {
-    const auto& [queries, length, heads, dim] = shape_;
+    const std::int64_t heads = shape_.heads;
+    const std::int64_t dim = shape_.dim;
     const auto kv = [&](const std::vector<const void*>& blocks) {
       return kernel::KvBlocks{.blocks = blocks,
                               .dtype = dtype_,
@@ -69,16 +70,16 @@ class OurAttention {
     const kernel::AttentionTile tile{.q = q_.data(),
                                      .q_row_stride = heads * dim,
                                      .q_head_stride = dim,
-                                     .num_queries = queries,
+                                     .num_queries = shape_.queries,
                                      .num_heads = heads,
                                      .key_dim = dim,
                                      .value_dim = dim,
                                      .kv_head_of = kv_head_of_,
                                      .keys = kv(key_blocks_),
                                      .values = kv(value_blocks_),
-                                     .first_query = length - queries,
+                                     .first_query = shape_.length - shape_.queries,
                                      .key_begin = 0,
-                                     .key_end = length,
+                                     .key_end = shape_.length,
                                      .scale = 0.1F,
                                      .out = out_.data(),
                                      .out_row_stride = heads * dim,

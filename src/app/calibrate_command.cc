@@ -162,8 +162,13 @@ class CalibrateCommand final : public Command {
     for (const GroupCurve& curve : transfers.exchanges)
       add(fmt::format("each of {} {} to each", curve.members, between), curve.members - 1,
           curve.times);
-    for (const GroupCurve& curve : transfers.all_reduces)
-      add(fmt::format("an all_reduce of {} {}", curve.members, between), 1, curve.times);
+    const auto add_all = [&](const char* what, const std::vector<GroupCurve>& curves) {
+      for (const GroupCurve& curve : curves)
+        add(fmt::format("{} of {} {}", what, curve.members, between), 1, curve.times);
+    };
+    add_all("an all_reduce", transfers.all_reduces);
+    add_all("a reduce_scatter", transfers.reduce_scatters);
+    add_all("an all_gather", transfers.all_gathers);
     print(render(table) + "\n");
   }
 

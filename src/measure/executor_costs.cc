@@ -94,6 +94,10 @@ Result<MeasuredTransfers> measure_transfers(const std::vector<ExecDevice>& devic
     if (!group) return tl::unexpected(group.error());
     transfers.exchanges.push_back(std::move(group->exchange));
     transfers.all_reduces.push_back(std::move(group->all_reduce));
+    auto sequence = measure_sequence_parallel(first(count));
+    if (!sequence) return tl::unexpected(sequence.error());
+    transfers.reduce_scatters.push_back(std::move(sequence->reduce_scatter));
+    transfers.all_gathers.push_back(std::move(sequence->all_gather));
   }
   return transfers;
 }

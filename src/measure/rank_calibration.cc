@@ -134,7 +134,12 @@ GroupCurve between_hosts(const ClusterSpec& hosts, const GroupCurve& ranks) {
 
 // Within a host its fabric, between hosts the cards at both ends.
 void put_links(ClusterSpec& hosts, const std::vector<std::vector<TransferTime>>& handovers,
-               const GroupTimes& group) {
+               const GroupTimes& group, const SequenceTimes& sequence) {
+  const auto put_collectives = [&](MeasuredTransfers& transfers) {
+    transfers.all_reduces = {group.all_reduce};
+    transfers.reduce_scatters = {sequence.reduce_scatter};
+    transfers.all_gathers = {sequence.all_gather};
+  };
   const bool one_host = hosts.nodes.size() == 1;
   std::vector<std::vector<const std::vector<TransferTime>*>> within(hosts.nodes.size());
   std::vector<std::vector<const std::vector<TransferTime>*>> between(hosts.nodes.size());
@@ -154,12 +159,12 @@ void put_links(ClusterSpec& hosts, const std::vector<std::vector<TransferTime>>&
     NodeType& type = hosts.node_types[hosts.nodes[node].type];
     MeasuredTransfers transfers{.messages = merged(within[node])};
     if (one_host) transfers.exchanges = {group.exchange};
-    if (one_host) transfers.all_reduces = {group.all_reduce};
+    if (one_host) put_collectives(transfers);
     if (transfers != MeasuredTransfers{}) put_transfers(transfers, type.fabrics.front());
     if (one_host) continue;
     transfers = {.messages = completed(merged(between[node]), anywhere),
                  .exchanges = {between_hosts(hosts, group.exchange)}};
-    if (hosts.nodes.size() == hosts.devices.size()) transfers.all_reduces = {group.all_reduce};
+    if (hosts.nodes.size() == hosts.devices.size()) put_collectives(transfers);
     const LinkCosts link = fit_link(transfers);
     // A file states what a card can do; the simulator takes off what a protocol needs of it.
     type.nics = Nics{
@@ -195,7 +200,9 @@ Result<ClusterSpec> calibrate_ranks(Ranks& ranks, ClusterSpec hosts,
   options.progress("exchanges of all ranks");
   const auto group = measure_group(runs);
   if (!group) return tl::unexpected(group.error());
-  put_links(hosts, pipeline->handovers, *group);
+  const auto sequence = measure_sequence_parallel(runs);
+  if (!sequence) return tl::unexpected(sequence.error());
+  put_links(hosts, pipeline->handovers, *group, *sequence);
   for (NodeType& type : hosts.node_types)
     type.host.step_latency = Seconds{rounded(pipeline->step.value)};
   hosts.name = "calibrated";
@@ -217,7 +224,7 @@ Status follow_calibration(Ranks& ranks, const ExecDevice& device, double least_s
   const auto model = ModelOnDisk::make(transfer_model(ranks.size(), true));
   if (!model) return tl::unexpected(model.error());
   // The pipeline, then the exchanges.
-  for (int run = 0; run < 2 * transfer_rounds(least_seconds); ++run) {
+  for (int run = 0; run < 3 * transfer_rounds(least_seconds); ++run) {
     if (auto followed = follow(ranks, model->checkpoint(), model->spec(), device); !followed)
       return followed;
   }

@@ -53,15 +53,15 @@ std::vector<Communications> communications(const Timeline& timeline) {
   return steps;
 }
 
-double mean_all_reduce(const Communications& step) {
+double mean_of(OpKind kind, const Communications& step) {
   double sum = 0;
   int count = 0;
   for (const auto& [node, members] : step) {
-    if (members.front().kind != OpKind::all_reduce) continue;
+    if (members.front().kind != kind) continue;
     sum += microseconds_of(members);
     ++count;
   }
-  CHECK(count > 0, "tensor parallelism adds");
+  CHECK(count > 0, "every step of these strategies has such collectives");
   return sum / count;
 }
 
@@ -150,7 +150,7 @@ Result<GroupTimes> measure_group(const TransferRuns& runs) {
   std::map<std::int64_t, std::vector<double>> durations;  // By tokens.
   const auto between = each_step(runs, {{"tp", std::to_string(members)}},
                                  [&](std::int64_t tokens, const Communications& step) {
-                                   durations[tokens].push_back(mean_all_reduce(step));
+                                   durations[tokens].push_back(mean_of(OpKind::all_reduce, step));
                                  });
   if (!between) return tl::unexpected(between.error());
   GroupTimes group;
@@ -165,6 +165,34 @@ Result<GroupTimes> measure_group(const TransferRuns& runs) {
     if (exchanges.empty() || exchange.bytes > exchanges.back().bytes) exchanges.push_back(exchange);
   }
   return group;
+}
+
+Result<SequenceTimes> measure_sequence_parallel(const TransferRuns& runs) {
+  const auto members = static_cast<std::int64_t>(runs.devices.size());
+  struct Durations {
+    std::vector<double> reduce_scatter;
+    std::vector<double> all_gather;
+  };
+  std::map<std::int64_t, Durations> durations;  // By tokens.
+  const auto between =
+      each_step(runs, {{"tp", std::to_string(members)}, {"sequence_parallel", "1"}},
+                [&](std::int64_t tokens, const Communications& step) {
+                  if (tokens < members) return;  // Some would have none.
+                  Durations& seen = durations[tokens];
+                  seen.reduce_scatter.push_back(mean_of(OpKind::reduce_scatter, step));
+                  seen.all_gather.push_back(mean_of(OpKind::all_gather, step));
+                });
+  if (!between) return tl::unexpected(between.error());
+  SequenceTimes times;
+  times.reduce_scatter.members = times.all_gather.members = members;
+  for (auto& [tokens, seen] : durations) {
+    const std::int64_t bytes = bytes_of_tokens(tokens);
+    times.reduce_scatter.times.push_back(
+        {.bytes = bytes, .us = positive(median(std::move(seen.reduce_scatter)))});
+    times.all_gather.times.push_back(
+        {.bytes = bytes, .us = positive(median(std::move(seen.all_gather)))});
+  }
+  return times;
 }
 
 Result<PipelineTimes> measure_pipeline(const TransferRuns& runs) {

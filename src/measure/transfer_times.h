@@ -18,8 +18,8 @@ namespace weir {
 // What is run on so many devices; the other ranks follow with the same model.
 [[nodiscard]] ModelSpec transfer_model(std::size_t devices, bool of_ranks);
 
-// Each of the two below measures in so many runs, and other ranks have to follow as many. One is
-// enough where timings may be rough (CalibrationOptions).
+// Each of the functions below measures in so many runs, and other ranks have to follow as many. One
+// is enough where timings may be rough (CalibrationOptions).
 [[nodiscard]] constexpr int transfer_rounds(double least_seconds) {
   return least_seconds > 0 ? 3 : 1;
 }
@@ -41,6 +41,14 @@ struct GroupTimes {
   GroupCurve all_reduce;
 };
 [[nodiscard]] Result<GroupTimes> measure_group(const TransferRuns& runs);
+
+// Of all devices: the collectives of sequence parallelism, which splits the same tokens between
+// them.
+struct SequenceTimes {
+  GroupCurve reduce_scatter;
+  GroupCurve all_gather;
+};
+[[nodiscard]] Result<SequenceTimes> measure_sequence_parallel(const TransferRuns& runs);
 
 struct PipelineTimes {
   // From device i to device i + 1, a stage each. Sizes at which the receiver hardly ever came first

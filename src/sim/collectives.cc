@@ -248,12 +248,25 @@ class Search {
     return {};
   }
 
+  static std::optional<std::vector<GroupCurve> MeasuredTransfers::*> curves_of(OpKind kind) {
+    switch (kind) {
+      case OpKind::all_reduce:
+        return &MeasuredTransfers::all_reduces;
+      case OpKind::reduce_scatter:
+        return &MeasuredTransfers::reduce_scatters;
+      case OpKind::all_gather:
+        return &MeasuredTransfers::all_gathers;
+      default:
+        return {};
+    }
+  }
+
   // One of the exchanges that the collective consists of, in which every pair sends `each`.
   [[nodiscard]] std::optional<Seconds> measured_pass(double passes, double each) const {
     if (shape_.kind == OpKind::gather)
       return measured_gather(topology_, by_node_, shape_.root, each);
-    if (shape_.kind == OpKind::all_reduce) {
-      if (const auto all = measured_all_reduce(topology_, by_node_, bytes()))
+    if (const auto curves = curves_of(shape_.kind)) {
+      if (const auto all = measured_collective(topology_, by_node_, *curves, bytes()))
         return Seconds{all->value / passes};
     }
     return measured_exchange(topology_, by_node_, each);

@@ -76,14 +76,15 @@ std::optional<Seconds> measured_exchange(const Topology& topology,
   return slowest.result();
 }
 
-std::optional<Seconds> measured_all_reduce(const Topology& topology,
+std::optional<Seconds> measured_collective(const Topology& topology,
                                            std::span<const std::vector<DeviceId>> by_node,
+                                           std::vector<GroupCurve> MeasuredTransfers::*curves,
                                            double bytes) {
   const ClusterSpec& cluster = topology.cluster();
   const auto time_on = [&](const MeasuredTransfers* transfers,
                            std::size_t members) -> std::optional<Seconds> {
     if (transfers == nullptr) return {};
-    return all_reduce_time(*transfers, members, bytes);
+    return collective_time(transfers->*curves, members, bytes);
   };
   if (by_node.size() == 1) {
     const auto& members = by_node.front();

@@ -23,9 +23,11 @@ namespace weir {
 [[nodiscard]] std::optional<Seconds> measured_exchange(
     const Topology& topology, std::span<const std::vector<DeviceId>> by_node, double bytes);
 
-// All-reduces of just such groups, if they were measured: of a node, or of one member on each.
-[[nodiscard]] std::optional<Seconds> measured_all_reduce(
-    const Topology& topology, std::span<const std::vector<DeviceId>> by_node, double bytes);
+// Collectives of just such groups, if they were measured: of a node, or of one member on each.
+// `curves`: all_reduces, reduce_scatters or all_gathers.
+[[nodiscard]] std::optional<Seconds> measured_collective(
+    const Topology& topology, std::span<const std::vector<DeviceId>> by_node,
+    std::vector<GroupCurve> MeasuredTransfers::*curves, double bytes);
 
 // Every other member sends the root `bytes` at once. The root gets them as it would get all of it
 // from one member in an exchange: they come together, whereas who gets a message has mostly waited.

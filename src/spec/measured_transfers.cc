@@ -67,6 +67,16 @@ json json_of(const std::vector<GroupCurve>& curves) {
   return list;
 }
 
+// Curves by number of members, and their keys.
+struct CurvesKey {
+  const char* key;
+  std::vector<GroupCurve> MeasuredTransfers::*curves;
+};
+constexpr CurvesKey kCurves[] = {{"exchanges", &MeasuredTransfers::exchanges},
+                                 {"all_reduces", &MeasuredTransfers::all_reduces},
+                                 {"reduce_scatters", &MeasuredTransfers::reduce_scatters},
+                                 {"all_gathers", &MeasuredTransfers::all_gathers}};
+
 }  // namespace
 
 Seconds time_at(const std::vector<TransferTime>& times, double bytes) {
@@ -95,9 +105,9 @@ Seconds exchange_time(const MeasuredTransfers& transfers, std::size_t members, d
   return time_at(curve->times, sent / static_cast<double>(curve->members - 1));
 }
 
-std::optional<Seconds> all_reduce_time(const MeasuredTransfers& transfers, std::size_t members,
+std::optional<Seconds> collective_time(const std::vector<GroupCurve>& curves, std::size_t members,
                                        double bytes) {
-  for (const GroupCurve& curve : transfers.all_reduces) {
+  for (const GroupCurve& curve : curves) {
     if (std::cmp_equal(curve.members, members)) return time_at(curve.times, bytes);
   }
   return {};
@@ -111,13 +121,11 @@ Seconds message_time(const MeasuredTransfers& transfers, double bytes) {
 MeasuredTransfers read_measured_transfers(ObjectReader reader) {
   MeasuredTransfers transfers;
   if (reader.has("messages")) transfers.messages = read_times(reader, "messages");
-  transfers.exchanges = read_curves(reader, "exchanges");
-  transfers.all_reduces = read_curves(reader, "all_reduces");
+  for (const auto& [key, curves] : kCurves) transfers.*curves = read_curves(reader, key);
   if (transfers.messages.empty() && transfers.exchanges.empty())
     reader.problem("exchanges", "found none, allowed at least one curve without messages");
   reader.ignore("messages");
-  reader.ignore("exchanges");
-  reader.ignore("all_reduces");
+  for (const auto& [key, curves] : kCurves) reader.ignore(key);
   reader.refuse_unknown_keys();
   return transfers;
 }
@@ -125,8 +133,9 @@ MeasuredTransfers read_measured_transfers(ObjectReader reader) {
 json to_json(const MeasuredTransfers& transfers) {
   json object = json::object();
   if (!transfers.messages.empty()) object["messages"] = json_of(transfers.messages);
-  if (!transfers.exchanges.empty()) object["exchanges"] = json_of(transfers.exchanges);
-  if (!transfers.all_reduces.empty()) object["all_reduces"] = json_of(transfers.all_reduces);
+  for (const auto& [key, curves] : kCurves) {
+    if (!(transfers.*curves).empty()) object[key] = json_of(transfers.*curves);
+  }
   return object;
 }
 

@@ -18,7 +18,7 @@ class ObjectReader;
 
 // From when all who take part are there until, in the mean, those who receive are done.
 struct TransferTime {
-  std::int64_t bytes = 0;  // Of each message, or of the buffer that is reduced.
+  std::int64_t bytes = 0;  // Of each message, or of the buffer that is reduced or gathered.
   double us = 0;
 
   bool operator==(const TransferTime&) const = default;
@@ -40,6 +40,10 @@ struct MeasuredTransfers {
   // Of so many bytes, in one exchange or in two. Two take longer than twice one: the second begins
   // when the slowest is done with the first. Members ascending.
   std::vector<GroupCurve> all_reduces = {};
+  // Of so many bytes in all: an exchange beside which terms are added, or a device's own part is
+  // copied. Members ascending.
+  std::vector<GroupCurve> reduce_scatters = {};
+  std::vector<GroupCurve> all_gathers = {};
 
   bool operator==(const MeasuredTransfers&) const = default;
 };
@@ -53,8 +57,8 @@ struct MeasuredTransfers {
 // message of as many, as both directions of a link are apart.
 [[nodiscard]] Seconds exchange_time(const MeasuredTransfers& transfers, std::size_t members,
                                     double bytes);
-// nullopt where an all-reduce of just as many members was not measured.
-[[nodiscard]] std::optional<Seconds> all_reduce_time(const MeasuredTransfers& transfers,
+// By one of the lists of collectives; nullopt where just as many members were not measured.
+[[nodiscard]] std::optional<Seconds> collective_time(const std::vector<GroupCurve>& curves,
                                                      std::size_t members, double bytes);
 // Of a message alone; where none was measured, of two members' exchange.
 [[nodiscard]] Seconds message_time(const MeasuredTransfers& transfers, double bytes);

@@ -31,7 +31,8 @@ TEST(MpiMeasure, CalibratesTheRanksThatTheBenchRunsOn) {
   EXPECT_EQ(exchange["members"], 2);
   EXPECT_EQ(exchange["times"].front()["bytes"], 2048);
   EXPECT_EQ(exchange["times"].back()["bytes"], 1 << 20);
-  EXPECT_EQ(transfers["all_reduces"].at(0)["times"].back()["bytes"], 2 << 20);
+  for (const char* collective : {"all_reduces", "reduce_scatters", "all_gathers"})
+    EXPECT_EQ(transfers[collective].at(0)["times"].back()["bytes"], 2 << 20) << collective;
 
   const std::string model = folder.file("model");
   ASSERT_EQ(run_weir({"model", "new", "--preset", "tiny", "--out", model}).exit_code, 0);

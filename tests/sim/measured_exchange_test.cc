@@ -88,6 +88,19 @@ TEST(MeasuredExchange, OfAllReducesIsTheirOwn) {
   }
 }
 
+// With what members do beside the exchange.
+TEST(MeasuredExchange, OfReduceScattersAndAllGathersIsTheirOwn) {
+  ClusterSpec cluster = cluster_with_exchanges(1, 6);
+  MeasuredTransfers& transfers = *cluster.node_types[0].fabrics[0].transfers;
+  transfers.reduce_scatters = {{.members = 4, .times = {{.bytes = 1000, .us = 5000}}}};
+  transfers.all_gathers = {{.members = 4, .times = {{.bytes = 1000, .us = 3000}}}};
+  EXPECT_NEAR(us_of(cluster, exchange_shape(OpKind::reduce_scatter, 4, 4000)), 20'000, 1e-6);
+  EXPECT_NEAR(us_of(cluster, exchange_shape(OpKind::all_gather, 4, 4000)), 12'000, 1e-6);
+  EXPECT_NEAR(us_of(cluster, exchange_shape(OpKind::all_reduce, 4, 400'000)), 2 * 3 * 100 * 200,
+              1e-6);
+  EXPECT_NEAR(us_of(cluster, exchange_shape(OpKind::all_gather, 2, 4000)), 2 * 200, 1e-6);
+}
+
 TEST(MeasuredExchange, BetweenNodesIsWhatPassesTheirCards) {
   const CollectiveShape shape =
       exchange_shape(OpKind::all_gather, 4, 400'000);  // 100 kB to each other.

@@ -17,7 +17,9 @@ MeasuredTransfers example_transfers() {
           .exchanges = {{.members = 2, .times = {{.bytes = 1000, .us = 20}}},
                         {.members = 4,
                          .times = {{.bytes = 1000, .us = 100}, {.bytes = 4000, .us = 400}}}},
-          .all_reduces = {{.members = 4, .times = {{.bytes = 1000, .us = 500}}}}};
+          .all_reduces = {{.members = 4, .times = {{.bytes = 1000, .us = 500}}}},
+          .reduce_scatters = {{.members = 2, .times = {{.bytes = 1000, .us = 60}}}},
+          .all_gathers = {{.members = 2, .times = {{.bytes = 1000, .us = 70}}}}};
 }
 
 std::string transfers_problem_of(const nlohmann::json& document) {
@@ -43,9 +45,9 @@ TEST(MeasuredTransfers, OfOtherNumbersOfMembersSendAsManyBytes) {
 }
 
 TEST(MeasuredTransfers, OfAllReducesAreThoseOfJustAsManyMembers) {
-  EXPECT_NEAR(all_reduce_time(example_transfers(), 4, 2000).value_or(Seconds{}).value, 1000e-6,
-              1e-12);
-  EXPECT_EQ(all_reduce_time(example_transfers(), 3, 2000), std::nullopt);
+  EXPECT_NEAR(collective_time(example_transfers().all_reduces, 4, 2000).value_or(Seconds{}).value,
+              1000e-6, 1e-12);
+  EXPECT_EQ(collective_time(example_transfers().all_reduces, 3, 2000), std::nullopt);
 }
 
 TEST(MeasuredTransfers, StandForEachOtherWhereOneWasNotMeasured) {
@@ -60,7 +62,7 @@ TEST(MeasuredTransfers, StandForEachOtherWhereOneWasNotMeasured) {
 
 TEST(MeasuredTransfers, AreReadBackAsTheyWereWritten) {
   MeasuredTransfers written = example_transfers();
-  for (int round = 0; round < 4; ++round) {
+  for (int round = 0; round < 6; ++round) {
     const nlohmann::json document = to_json(written);
     std::vector<std::string> problems;
     EXPECT_EQ(read_measured_transfers(ObjectReader(document, "transfers", problems)), written);
@@ -69,6 +71,8 @@ TEST(MeasuredTransfers, AreReadBackAsTheyWereWritten) {
     if (round == 0) written.messages.clear();
     if (round == 1) written.exchanges.clear();
     if (round == 2) written.all_reduces.clear();
+    if (round == 3) written.reduce_scatters.clear();
+    if (round == 4) written.all_gathers.clear();
   }
 }
 

@@ -15,7 +15,6 @@
 #include "bench/engine/peers.h"
 #include "bench/engine/program.h"
 #include "kernel/kernel.h"
-#include "kernel/scratch.h"
 #include "kernel/team.h"
 #include "measure/calibrate.h"
 #include "measure/device_teams.h"
@@ -202,15 +201,12 @@ Result<AttentionSeconds> measure_attention(const std::string& python, const Atte
                                       OurAttention(shape, DType::bf16)};
   AttentionSeconds all;
   for (int round = 0; round < kPeerRounds; ++round) {
-    // The team's helpers must not be in the way of the other's threads.
-    std::thread([&] {
-      Team team(static_cast<int>(threads), cores);
-      team.pin_caller();
+    with_team(cores, [&](Team& team) {
       for (std::size_t i = 0; i < ours.size(); ++i) {
         ours[i].seconds(team);
         all.ours[i].push_back(ours[i].seconds(team));
       }
-    }).join();
+    });
     const auto seconds =
         sdpa_seconds(python, {std::to_string(threads), std::to_string(shape.length),
                               std::to_string(shape.heads), std::to_string(shape.dim)});
@@ -277,9 +273,8 @@ Result<std::string> compare_with_flash_attention(const std::string& program,
 }
 
 Result<std::string> compare_with_torch(const std::string& python, const SectionOptions& options) {
-  const auto cluster = local_cluster({.num_devices = 1, .cores_per_device = {}});
-  if (!cluster) return tl::unexpected(cluster.error());
-  const std::vector<int> cores = cores_of(*cluster).front();
+  const auto cores = all_cores();
+  if (!cores) return tl::unexpected(cores.error());
   Table table{.columns = {{"heads x dim"},
                           {"tokens"},
                           {"Weir, f16 cache, ms"},
@@ -294,7 +289,7 @@ Result<std::string> compare_with_torch(const std::string& python, const SectionO
       const AttentionShape shape{
           .queries = length, .length = length, .heads = length > 4096 ? 2 : 8, .dim = dim};
       options.progress(fmt::format("torch: {} tokens x {}", length, dim));
-      const auto seconds = measure_attention(python, shape, cores);
+      const auto seconds = measure_attention(python, shape, *cores);
       if (!seconds) return tl::unexpected(seconds.error());
       table.rows.push_back({row(shape, *seconds)});
     }

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/app/program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 TEST(CalibrateCommand, WritesAClusterThatTheSimulatorAndTheBenchRead) {
-  TemporaryFolder folder;
+  TestFolder folder;
   const std::string file = folder.file("here.json");
   const ProgramResult calibrated =
       run_weir({"calibrate", "--out", file, "--devices", "2", "--least-seconds", "0", "--json"});

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/app/program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -37,7 +37,7 @@ TEST(ClaimsCommand, PrintsAssumptionsFiguresAndTheCount) {
 }
 
 TEST(ClaimsCommand, JudgesANoteOfOnesOwn) {
-  TemporaryFolder folder;
+  TestFolder folder;
   std::ofstream(folder.file("mine.json"))
       << R"json({"name": "mine", "title": "Mine", "model": "tiny", "assumptions": {}, "setups": {},
                  "tables": [{"name": "t", "title": "T", "claims": [

@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "strategy/strategy.h"
 #include "tests/app/program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -22,7 +22,7 @@ TEST(Demo, HasEnoughPlainText) {
 }
 
 TEST(Demo, FindsEveryAnswerUnderEveryStrategy) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string trace = folder.file("trace.json");
   // Long enough for the pool to grow, which it does from 4,096 tokens on.
   const ProgramResult result = run_weir({"demo", "--tokens", "6144", "--trace", trace, "--json"});
@@ -51,7 +51,7 @@ TEST(Demo, RefusesDocumentsTooShortToHideKeysIn) {
 }
 
 TEST(Demo, EndsCleanlyWhenInterrupted) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string trace = folder.file("trace.json");
   const ProgramResult result =
       run_weir({"demo", "--trace", trace, "--keep", folder.file("recall")}, {.interrupt_after = 1});

@@ -12,7 +12,7 @@
 
 #include "base/json.h"
 #include "tests/app/mpi_program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -58,7 +58,7 @@ class MpiHosts : public testing::Test {
   [[nodiscard]] std::string file(const std::string& name) const { return folder_.file(name); }
 
  private:
-  TemporaryFolder folder_;
+  TestFolder folder_;
 };
 
 // The base group on one host, the pool on the two others.

@@ -9,7 +9,7 @@
 
 #include "base/json.h"
 #include "tests/app/mpi_program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 using nlohmann::json;
 
 TEST(MpiMeasure, CalibratesTheRanksThatTheBenchRunsOn) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string file = folder.file("ranks.json");
   const ProgramResult calibrated =
       run_ranks(2, {"calibrate", "--least-seconds", "0", "--out", file, "--json"});
@@ -57,7 +57,7 @@ TEST(MpiMeasure, CalibratesTheRanksThatTheBenchRunsOn) {
 }
 
 TEST(MpiMeasure, SaysOnceWhatIsMissing) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const ProgramResult bench = run_ranks(2, {"bench", "-m", folder.file("none")});
   EXPECT_EQ(bench.exit_code, 1) << bench.err;
   EXPECT_EQ(count_of(bench.err, "weir: "), 1U) << bench.err;

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/app/program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -63,7 +63,7 @@ TEST(SimulateCommand, KeepsAPipelineFull) {
 }
 
 TEST(SimulateCommand, TracesTheWholeGenerationWithMemory) {
-  TemporaryFolder folder;
+  TestFolder folder;
   const std::string path = folder.file("trace.json");
   const ProgramResult result =
       run_weir({"simulate", "-m", "tiny", "-c", "h100-sxm", "-s", "tp_pp", "--tp", "2",
@@ -109,7 +109,7 @@ TEST(SimulateCommand, PlaysCollectivesMessageByMessage) {
 }
 
 TEST(SimulateCommand, SaysFirstThatAModelDoesNotFit) {
-  TemporaryFolder folder;
+  TestFolder folder;
   std::ofstream(folder.file("small.json"))
       << R"({"name": "small", "device_types": {"g": {"kind": "gpu", "memory_gib": 0.0001,
              "memory_gb_per_s": 1000, "matrix_tflops": {"bf16": 100}, "vector_tflops": {"f32": 10},
@@ -265,7 +265,7 @@ std::string cluster_text(const std::string& bandwidth, const std::string& fabric
 }
 
 TEST(SimulateCommand, RefusesClustersThatLackAFigureOrHaveAZero) {
-  TemporaryFolder folder;
+  TestFolder folder;
   const auto error_of = [&](const std::string& text, std::vector<std::string> more) {
     std::ofstream(folder.file("c.json")) << text;
     std::vector<std::string> arguments = {"simulate", "-m",   "tiny", "-c", folder.file("c.json"),
@@ -311,7 +311,7 @@ TEST(SimulateCommand, NamesTheFiguresThatAClusterLacks) {
 }
 
 TEST(AccuracyCommand, ReportsWhatIsThereAndSkipsWhatIsNot) {
-  TemporaryFolder folder;
+  TestFolder folder;
   std::ofstream(folder.file("aic_gemm_h200.csv")) << "gpu,dtype,m,n,k,time_us,l2_warm\n"
                                                      "H200-SXM,bfloat16,8192,8192,8192,1552.5,0\n";
   const ProgramResult result =
@@ -330,7 +330,7 @@ TEST(AccuracyCommand, ReportsWhatIsThereAndSkipsWhatIsNot) {
 
 // One row of ai-dynamo/aiconfigurator@095f58a5, systems/silicon_sample.csv (TensorRT-LLM).
 TEST(AccuracyCommand, HoldsServedModelsAgainstTheSimulator) {
-  TemporaryFolder folder;
+  TestFolder folder;
   std::ofstream(folder.file("aic_e2e_h100.csv"))
       << "gpu,model,weights,mode,isl,osl,concurrency,tp,pp,tpot_ms\n"
          "H100-SXM,Llama-3.1-8B-Instruct,,agg,1024,128,8,2,1,5.21248\n"

@@ -7,14 +7,14 @@
 #include <gtest/gtest.h>
 
 #include "tests/app/program.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 
 class TinyModelTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = std::make_unique<TemporaryFolder>();
+    folder_ = std::make_unique<TestFolder>();
     const ProgramResult made = run_weir({"model", "new", "--preset", "tiny", "--out", tiny()});
     ASSERT_EQ(made.exit_code, 0) << made.err;
   }
@@ -24,7 +24,7 @@ class TinyModelTest : public testing::Test {
   static std::string file(const std::string& name) { return folder_->file(name); }
 
  private:
-  inline static std::unique_ptr<TemporaryFolder> folder_;
+  inline static std::unique_ptr<TestFolder> folder_;
 };
 
 }  // namespace weir

@@ -10,7 +10,7 @@
 #include "checkpoint/model_tensors.h"
 #include "checkpoint/random_model.h"
 #include "checkpoint/safetensors_writer.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -49,7 +49,7 @@ std::vector<TensorSource> numbered_tensors(const ModelSpec& model) {
 // Opens a folder with the model's tensors after `change` has been at them.
 Result<Checkpoint> open_changed(const ModelSpec& model,
                                 const std::function<void(std::vector<TensorSource>&)>& change) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::vector<TensorSource> tensors = numbered_tensors(model);
   change(tensors);
   if (auto written = write_safetensors(folder.file("model.safetensors"), tensors); !written) {
@@ -177,7 +177,7 @@ class ShardedCheckpoint : public testing::Test {
     std::ofstream(index()) << text.replace(at, from.size(), to);
   }
 
-  TemporaryFolder folder_;
+  TestFolder folder_;
   ModelSpec model_ = small_model(Architecture::llama);
 };
 
@@ -234,7 +234,7 @@ TEST_F(ShardedCheckpoint, RefusesAnIndexThatLeavesTheFolder) {
 }
 
 TEST(Checkpoint, RefusesAFolderWithoutWeights) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const ModelSpec model = small_model(Architecture::llama);
   EXPECT_EQ(Checkpoint::open(folder.path(), model).error().message,
             folder.path() + ": found neither model.safetensors nor model.safetensors.index.json");

@@ -6,13 +6,13 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
 
 TEST(MappedFile, ShowsTheBytesAndKeepsThemWhenMoved) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::ofstream(folder.file("a")) << "weir";
   auto opened = MappedFile::open(folder.file("a"));
   ASSERT_TRUE(opened);
@@ -22,7 +22,7 @@ TEST(MappedFile, ShowsTheBytesAndKeepsThemWhenMoved) {
 }
 
 TEST(MappedFile, MapsAnEmptyFileToNoBytes) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::ofstream(folder.file("a")).flush();
   const auto opened = MappedFile::open(folder.file("a"));
   ASSERT_TRUE(opened);
@@ -30,7 +30,7 @@ TEST(MappedFile, MapsAnEmptyFileToNoBytes) {
 }
 
 TEST(MappedFile, RefusesWhatIsNoFile) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_EQ(mkfifo(folder.file("pipe").c_str(), 0600), 0);
   EXPECT_EQ(MappedFile::open(folder.file("no")).error().message,
             folder.file("no") + ": cannot be opened: No such file or directory");

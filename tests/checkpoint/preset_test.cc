@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/checkpoint.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -102,7 +102,7 @@ TEST(Preset, EveryPresetIsWrittenAndOpenedAtItsSmallest) {
       {"recall", {}},
   }};
   ASSERT_EQ(presets().size(), smallest.size());
-  const TemporaryFolder folder;
+  const TestFolder folder;
   for (const auto& [name, options] : smallest) {
     const std::string path = folder.file(name);
     const auto written = write_preset_model(path, name, options);

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/preset.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -20,7 +20,7 @@ ModelSpec tiny() { return *preset_model("tiny", {}); }
 std::string content_of(const std::string& path) { return *read_text_file(path); }
 
 TEST(RandomModel, IsReadBackAsTheModelThatWasWritten) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     ModelSpec model = tiny();
     model.weight_dtype = dtype;
@@ -36,7 +36,7 @@ TEST(RandomModel, IsReadBackAsTheModelThatWasWritten) {
 }
 
 TEST(RandomModel, SameSeedGivesTheSameBytes) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_TRUE(write_random_model(folder.file("a"), tiny(), {.seed = 7}));
   ASSERT_TRUE(write_random_model(folder.file("b"), tiny(), {.seed = 7}));
   ASSERT_TRUE(write_random_model(folder.file("c"), tiny(), {.seed = 8}));
@@ -48,7 +48,7 @@ TEST(RandomModel, SameSeedGivesTheSameBytes) {
 }
 
 TEST(RandomModel, MatricesKeepTheScaleOfTheirInput) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const ModelSpec model = tiny();
   ASSERT_TRUE(write_random_model(folder.file("m"), model));
   const auto checkpoint = Checkpoint::open(folder.file("m"), model);
@@ -70,7 +70,7 @@ TEST(RandomModel, MatricesKeepTheScaleOfTheirInput) {
 }
 
 TEST(RandomModel, ReportsProgressUpToTheWholeModel) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::vector<std::int64_t> written;
   std::int64_t total = 0;
   const auto watch = [&](ModelProgress progress) {
@@ -85,7 +85,7 @@ TEST(RandomModel, ReportsProgressUpToTheWholeModel) {
 }
 
 TEST(RandomModel, LeavesAnExistingFolderAlone) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_TRUE(write_random_model(folder.file("m"), tiny(), {.seed = 1}));
   const std::string before = content_of(folder.file("m/model.safetensors"));
   const auto again = write_random_model(folder.file("m"), tiny(), {.seed = 2});
@@ -96,7 +96,7 @@ TEST(RandomModel, LeavesAnExistingFolderAlone) {
 }
 
 TEST(RandomModel, RefusesAModelThatTheDiskCannotHoldBeforeItWrites) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ModelSpec model = tiny();
   model.vocab_size = kMaxVocabSize;
   model.hidden_size = kMaxModelWidth;  // 2^24 * 2^20 * 4 bytes, twice: 128 TiB.
@@ -110,7 +110,7 @@ TEST(RandomModel, RefusesAModelThatTheDiskCannotHoldBeforeItWrites) {
 TEST(RandomModel, RefusesAVocabularyWithoutRoomForTheBytes) {
   ModelSpec model = tiny();
   model.vocab_size = 257;
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto status = write_random_model(folder.file("m"), model);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().message,

@@ -12,7 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/checkpoint.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -123,7 +123,7 @@ class RecallCircuit : public testing::TestWithParam<DType> {
     return sum;
   }
 
-  TemporaryFolder folder_;
+  TestFolder folder_;
   ModelSpec model_ = recall_model(GetParam());
   std::optional<Checkpoint> checkpoint_;
   std::vector<double> frequency_;
@@ -226,7 +226,7 @@ INSTANTIATE_TEST_SUITE_P(EveryDType, RecallCircuit,
                          });
 
 TEST(Recall, FfnAddsToTheLogitsAndToNothingThatIsCompared) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_TRUE(write_recall_model(folder.file("m"), DType::f32));
   const auto checkpoint = Checkpoint::open(folder.file("m"), recall_model(DType::f32));
   ASSERT_TRUE(checkpoint);

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 
 #include "checkpoint/safetensors.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -24,7 +24,7 @@ TensorSource counting(std::string name, DType dtype, std::int64_t elements) {
 }
 
 TEST(SafetensorsWriter, WritesWhatTheReaderReads) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   // More elements than one chunk, an odd number of 2-byte elements before 4-byte ones, and a name
   // that needs escaping.
   const std::vector<TensorSource> tensors = {counting("half", DType::f16, 3),
@@ -54,7 +54,7 @@ TEST(SafetensorsWriter, WritesWhatTheReaderReads) {
 }
 
 TEST(SafetensorsWriter, ReplacesAFileOnlyWhenTheNewOneIsComplete) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_TRUE(write_safetensors(folder.file("m"), std::vector{counting("a", DType::f32, 1)}));
   TensorSource spying = counting("b", DType::f32, 2);
   spying.fill = [&](std::span<float>) {
@@ -85,7 +85,7 @@ class FileSizeLimit {
 };
 
 TEST(SafetensorsWriter, LeavesNothingWhenTheDiskIsFull) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   Status status;
   {
     const FileSizeLimit limit(100'000);

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 namespace {
@@ -16,7 +16,7 @@ using enum StagedFolder::Existing;
 void touch(const std::string& path) { std::ofstream(path) << "old"; }
 
 TEST(Staging, AFolderAppearsWhenItIsCommitted) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   auto staged = StagedFolder::create(folder.file("model") + "/", refuse);
   ASSERT_TRUE(staged) << staged.error().message;
   ASSERT_TRUE(write_text_file(staged->path() + "/config.json", "{}"));
@@ -27,7 +27,7 @@ TEST(Staging, AFolderAppearsWhenItIsCommitted) {
 }
 
 TEST(Staging, AFolderThatIsNotCommittedLeavesNothing) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   {
     const auto staged = StagedFolder::create(folder.file("model"), refuse);
     ASSERT_TRUE(staged);
@@ -37,7 +37,7 @@ TEST(Staging, AFolderThatIsNotCommittedLeavesNothing) {
 }
 
 TEST(Staging, AnEmptyFolderIsFilled) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   fs::create_directory(folder.file("model"));
   auto staged = StagedFolder::create(folder.file("model"), refuse);
   ASSERT_TRUE(staged);
@@ -47,7 +47,7 @@ TEST(Staging, AnEmptyFolderIsFilled) {
 }
 
 TEST(Staging, AModelIsReplacedOnlyOnDemand) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   fs::create_directory(folder.file("model"));
   touch(folder.file("model/model-00001-of-00002.safetensors"));
   const auto refused = StagedFolder::create(folder.file("model"), refuse);
@@ -66,7 +66,7 @@ TEST(Staging, AModelIsReplacedOnlyOnDemand) {
 }
 
 TEST(Staging, AFolderWithOtherFilesIsNeverReplaced) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   fs::create_directories(folder.file("home"));
   touch(folder.file("home/config.json"));
   touch(folder.file("home/thesis.tex"));
@@ -79,7 +79,7 @@ TEST(Staging, AFolderWithOtherFilesIsNeverReplaced) {
 }
 
 TEST(Staging, ALinkIsFollowed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   fs::create_directory(folder.file("disk"));
   fs::create_directory_symlink(folder.file("disk"), folder.file("link"));
   auto staged = StagedFolder::create(folder.file("link"), refuse);
@@ -90,7 +90,7 @@ TEST(Staging, ALinkIsFollowed) {
 }
 
 TEST(Staging, RefusesPlacesWhereNoFolderCanBe) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   touch(folder.file("file"));
   EXPECT_EQ(StagedFolder::create(folder.file("file"), replace_model).error().message,
             folder.file("file") + ": is there and is not a folder");

@@ -11,7 +11,7 @@
 #include "exec/executor.h"
 #include "spec/model.h"
 #include "strategy/strategy.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 
@@ -27,7 +27,7 @@ class SmallModel {
   [[nodiscard]] const Checkpoint& checkpoint() const { return *checkpoint_; }
 
  private:
-  TemporaryFolder folder_;
+  TestFolder folder_;
   ModelSpec spec_;
   std::unique_ptr<Checkpoint> checkpoint_;
 };

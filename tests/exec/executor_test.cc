@@ -29,7 +29,7 @@ Tokens joined(Tokens first, const Tokens& second) {
 }
 
 TEST(Executor, DecodesAsItPrefills) {
-  Machine machine({.num_devices = 2, .logits = LogitsWanted::all});
+  TestMachine machine({.num_devices = 2, .logits = LogitsWanted::all});
   const ValidPlan plan = machine.plan(on_devices(2, 1), 1);
   const Tokens tokens = some_tokens(9, 1);
   Logits one_by_one(1);
@@ -43,10 +43,10 @@ TEST(Executor, DecodesAsItPrefills) {
 // More than kOneShotAllReduce: members reduce a part each and hand it round, in place.
 TEST(Executor, ReducesManyTokensInTwoRounds) {
   const std::vector<Turn> turns = {{1, some_tokens(200, 1)}, {2, some_tokens(200, 2)}};
-  Machine alone({});
+  TestMachine alone({});
   const Logits expected = alone.run(alone.plan(on_devices(1, 2), 2), turns);
   for (const std::uint32_t devices : {2U, 4U}) {
-    Machine machine({.num_devices = devices});
+    TestMachine machine({.num_devices = devices});
     const std::int64_t bytes = 400 * machine.header().model.hidden_size * 4;
     EXPECT_FALSE(is_one_shot(devices, bytes));
     expect_near(machine.run(machine.plan(on_devices(devices, 2), 2), turns), expected);
@@ -54,7 +54,7 @@ TEST(Executor, ReducesManyTokensInTwoRounds) {
 }
 
 TEST(Executor, LetsRequestsWithoutNewTokensRest) {
-  Machine machine({.num_devices = 2});
+  TestMachine machine({.num_devices = 2});
   const ValidPlan plan = machine.plan(on_devices(2, 3), 3);
   const Logits all = machine.run(plan, {{1, some_tokens(5, 1)}, {2, {}}, {3, some_tokens(6, 3)}});
   EXPECT_TRUE(all[1].empty());
@@ -63,14 +63,14 @@ TEST(Executor, LetsRequestsWithoutNewTokensRest) {
   EXPECT_EQ(nobody, Logits(3));
   const Logits later = machine.run(plan, {{1, {4}}, {2, some_tokens(7, 2)}, {3, {}}});
 
-  Machine alone({});
+  TestMachine alone({});
   const ValidPlan one = alone.plan(on_devices(1, 1), 1);
   expect_near({later[0]}, alone.run(one, {{1, joined(some_tokens(5, 1), {4})}}));
   expect_near({later[1]}, alone.run(one, {{2, some_tokens(7, 2)}}));
 }
 
 TEST(Executor, LetsSequencesJoinAndLeave) {
-  Machine machine({.num_devices = 2});
+  TestMachine machine({.num_devices = 2});
   const ValidPlan two = machine.plan(on_devices(2, 2), 2);
   const ValidPlan three = machine.plan(on_devices(2, 3), 3);
   machine.run(two, {{1, some_tokens(20, 1)}, {2, some_tokens(30, 2)}});
@@ -78,14 +78,14 @@ TEST(Executor, LetsSequencesJoinAndLeave) {
   machine.release(1);
   const Logits last = machine.run(two, {{3, {7}}, {2, {8}}});
 
-  Machine alone({});
+  TestMachine alone({});
   const ValidPlan one = alone.plan(on_devices(1, 1), 1);
   expect_near({last[0]}, alone.run(one, {{3, joined(some_tokens(10, 3), {7})}}));
   expect_near({last[1]}, alone.run(one, {{2, joined(some_tokens(30, 2), {5, 8})}}));
 }
 
 TEST(Executor, ForgetsAReleasedSequence) {
-  Machine machine({.num_devices = 2});
+  TestMachine machine({.num_devices = 2});
   const ValidPlan plan = machine.plan(on_devices(2, 2), 2);
   machine.run(plan, {{1, some_tokens(20, 1)}, {2, some_tokens(200, 2)}});
   std::vector<std::int64_t> held;
@@ -99,12 +99,12 @@ TEST(Executor, ForgetsAReleasedSequence) {
   for (const Executor::Held& device : machine.executor().held()) EXPECT_EQ(device.kv_cache, 0);
   // Its id begins anew.
   const Logits again = machine.run(plan, {{1, some_tokens(3, 3)}, {2, {}}});
-  Machine alone({});
+  TestMachine alone({});
   expect_near({again[0]}, alone.run(alone.plan(on_devices(1, 1), 1), {{1, some_tokens(3, 3)}}));
 }
 
 TEST(Executor, DevicesGoFromStepToStepWithoutWaitingForAll) {
-  Machine machine({.num_devices = 2});
+  TestMachine machine({.num_devices = 2});
   const ValidPlan plan = machine.plan(on_devices(2, 1), 1);
   const auto input = [](std::uint64_t sequence, const Tokens& tokens, std::int64_t past) {
     const std::int64_t length = std::ssize(tokens);
@@ -117,7 +117,7 @@ TEST(Executor, DevicesGoFromStepToStepWithoutWaitingForAll) {
   const std::array<Tokens, 3> prompts = {some_tokens(9, 1), some_tokens(5, 2), some_tokens(7, 3)};
   for (std::uint64_t s = 0; s < 3; ++s)
     ASSERT_TRUE(executor.begin(plan, input(s, prompts[s], 0), static_cast<std::int32_t>(s), false));
-  Machine alone({});
+  TestMachine alone({});
   const ValidPlan one = alone.plan(on_devices(1, 1), 1);
   const std::array<Tokens, 3> next = {Tokens{4}, Tokens{5}, Tokens{6}};
   // The next step of a sequence begins while those of the others are under way.
@@ -139,7 +139,7 @@ TEST(Executor, DevicesGoFromStepToStepWithoutWaitingForAll) {
 }
 
 TEST(Executor, EndsWhatHasBegunBeforeItGoes) {
-  auto machine = std::make_unique<Machine>(Machine::Options{.num_devices = 2});
+  auto machine = std::make_unique<TestMachine>(TestMachine::Options{.num_devices = 2});
   const ValidPlan plan = machine->plan(on_devices(2, 1), 1);
   const Tokens prompt = some_tokens(9, 1);
   // The second device waits for the first in either.
@@ -161,11 +161,11 @@ TEST(Executor, HasAsManyThreadsAsItsDevicesHaveCores) {
     return std::distance(begin(tasks), end(tasks));
   };
   const auto before = threads();
-  const Machine one({});
+  const TestMachine one({});
   EXPECT_EQ(threads(), before);
-  const Machine three({.num_devices = 3});
+  const TestMachine three({.num_devices = 3});
   EXPECT_EQ(threads(), before + 2);
-  const Machine two_of_two({.num_devices = 2, .cores = {0, 1}});
+  const TestMachine two_of_two({.num_devices = 2, .cores = {0, 1}});
   EXPECT_EQ(threads(), before + 2 + 3);
 }
 
@@ -176,7 +176,7 @@ TEST(Executor, GivesAllRanksTheSameBits) {
     const std::vector<DeviceId> reader = {DeviceId{rank}};
     // Computes all logits from its own copy of the residual.
     layouts.microbatches[0].logits = layouts.microbatches[0].logits_out = replicated(reader);
-    Machine machine({.num_devices = 4});
+    TestMachine machine({.num_devices = 4});
     const Logits logits = generate(machine, machine.plan(layouts, 3));
     if (rank == 0) of_rank_0 = logits;
     EXPECT_EQ(logits, of_rank_0) << "rank " << rank;
@@ -184,22 +184,22 @@ TEST(Executor, GivesAllRanksTheSameBits) {
 }
 
 TEST(Executor, RunsMoreDevicesThanThereAreCores) {
-  Machine machine({.num_devices = 8});
-  Machine alone({});
+  TestMachine machine({.num_devices = 8});
+  TestMachine alone({});
   expect_near(generate(machine, machine.plan(on_devices(8, 3), 3)),
               generate(alone, alone.plan(on_devices(1, 3), 3)));
 }
 
 TEST(Executor, SpreadsADeviceOverItsCores) {
-  Machine machine({.cores = {0, 0}});
-  Machine alone({});
+  TestMachine machine({.cores = {0, 0}});
+  TestMachine alone({});
   expect_near(generate(machine, machine.plan(on_devices(1, 3), 3)),
               generate(alone, alone.plan(on_devices(1, 3), 3)));
 }
 
 TEST(Executor, KnowsAPlanByItsContentNotByItsPlace) {
-  Machine machine({.num_devices = 4});
-  Machine alone({});
+  TestMachine machine({.num_devices = 4});
+  TestMachine alone({});
   const ValidPlan one = alone.plan(on_devices(1, 1), 1);
   // Plans that come and go where others were.
   for (const std::uint32_t devices : {4U, 1U, 3U, 2U, 4U}) {
@@ -212,7 +212,7 @@ TEST(Executor, KnowsAPlanByItsContentNotByItsPlace) {
 }
 
 TEST(Executor, LoadsWeightsWhenAPlanIsPrepared) {
-  Machine machine({.num_devices = 2});
+  TestMachine machine({.num_devices = 2});
   const ValidPlan plan = machine.plan(on_devices(2, 1), 1);
   EXPECT_EQ(machine.executor().held()[0].weights, 0);
   ASSERT_TRUE(machine.executor().prepare(plan));
@@ -223,7 +223,7 @@ TEST(Executor, LoadsWeightsWhenAPlanIsPrepared) {
 }
 
 TEST(Executor, StopsAllocatingOnceShapesRepeat) {
-  Machine machine({.num_devices = 2});
+  TestMachine machine({.num_devices = 2});
   const ValidPlan plan = machine.plan(on_devices(2, 2), 2);
   machine.run(plan, {{1, some_tokens(20, 1)}, {2, some_tokens(30, 2)}});
   machine.run(plan, {{1, {1}}, {2, {2}}});
@@ -233,7 +233,7 @@ TEST(Executor, StopsAllocatingOnceShapesRepeat) {
 }
 
 TEST(Executor, RecordsNothingUnlessAsked) {
-  Machine machine({});
+  TestMachine machine({});
   const ValidPlan plan = machine.plan(on_devices(1, 1), 1);
   ExecutorOptions options = {.devices = {{.name = "0", .cores = {}}}, .record_tasks = false};
   auto quiet = Executor::make(random_model().checkpoint(), random_model().spec(), options).value();
@@ -273,7 +273,7 @@ bool address_space_can_be_limited() {
 
 // Three devices wait for one another when memory runs out on some of them.
 [[noreturn]] void run_out_of_memory() {
-  Machine machine({.num_devices = 3});
+  TestMachine machine({.num_devices = 3});
   // A row of 256 bytes per token is more than malloc may still have in reserve.
   constexpr std::int64_t kLong = 1 << 19;
   PlanHeader header = machine.header();

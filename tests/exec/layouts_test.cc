@@ -219,15 +219,15 @@ std::set<std::string> moves_of(const Plan& plan) {
   return moves;
 }
 
-Logits from_one_device(const Machine::Options& options) {
-  Machine machine(options);
+Logits from_one_device(const TestMachine::Options& options) {
+  TestMachine machine(options);
   return generate(machine, machine.plan(tensor_parallel(device_range(0, 1), kBatch), kBatch));
 }
 
 class Layouts : public testing::TestWithParam<Case> {};
 
 TEST_P(Layouts, GiveWhatOneDeviceGives) {
-  Machine machine({.num_devices = GetParam().num_devices});
+  TestMachine machine({.num_devices = GetParam().num_devices});
   const ValidPlan plan = machine.plan(GetParam().layouts(), kBatch);
   std::set<std::string> expected_moves;
   for (const OpKind kind : GetParam().moves) expected_moves.emplace(to_string(kind));
@@ -237,20 +237,20 @@ TEST_P(Layouts, GiveWhatOneDeviceGives) {
 }
 
 TEST_P(Layouts, GiveTheLogitsOfAllTokens) {
-  Machine machine({.num_devices = GetParam().num_devices, .logits = LogitsWanted::all});
+  TestMachine machine({.num_devices = GetParam().num_devices, .logits = LogitsWanted::all});
   expect_near(generate(machine, machine.plan(GetParam().layouts(), kBatch)),
               from_one_device({.logits = LogitsWanted::all}));
 }
 
 TEST_P(Layouts, KeepTheCacheInACoarserDtype) {
-  Machine machine({.num_devices = GetParam().num_devices, .kv_dtype = DType::bf16});
+  TestMachine machine({.num_devices = GetParam().num_devices, .kv_dtype = DType::bf16});
   expect_near(generate(machine, machine.plan(GetParam().layouts(), kBatch)),
               from_one_device({.kv_dtype = DType::bf16}), DType::bf16);
 }
 
 TEST_P(Layouts, RepeatTheirBits) {
-  Machine first({.num_devices = GetParam().num_devices});
-  Machine second({.num_devices = GetParam().num_devices});
+  TestMachine first({.num_devices = GetParam().num_devices});
+  TestMachine second({.num_devices = GetParam().num_devices});
   EXPECT_EQ(generate(first, first.plan(GetParam().layouts(), kBatch)),
             generate(second, second.plan(GetParam().layouts(), kBatch)));
 }
@@ -277,8 +277,8 @@ TEST(GrowingLayouts, LetADeviceJoin) {
   StepLayouts joined = later;
   layer_of(joined).k_cache_before = layer_of(joined).v_cache_before = on(DeviceId{0});
 
-  Machine machine({.num_devices = 2});
-  Machine single({});
+  TestMachine machine({.num_devices = 2});
+  TestMachine single({});
   const ValidPlan one = single.plan(alone, 1);
   const auto both_run = [&](const StepLayouts& layouts, const Tokens& tokens) {
     expect_near(machine.run(machine.plan(layouts, 1), {{1, tokens}}),
@@ -299,8 +299,8 @@ TEST(GrowingLayouts, LetACacheMove) {
   const std::vector<std::vector<DeviceId>> groups = {device_range(0, 1), device_range(1, 3),
                                                      device_range(0, 3), device_range(2, 3),
                                                      device_range(1, 3)};
-  Machine machine({.num_devices = 3});
-  Machine single({});
+  TestMachine machine({.num_devices = 3});
+  TestMachine single({});
   const ValidPlan one = single.plan(tensor_parallel(groups[0], 1), 1);
   for (std::size_t i = 0; i < groups.size(); ++i) {
     SCOPED_TRACE(i);

@@ -34,7 +34,7 @@ ModelSpec small_spec() {
   return spec;
 }
 
-ModelSpec written_to(const TemporaryFolder& folder) {
+ModelSpec written_to(const TestFolder& folder) {
   const Status written = write_random_model(folder.path(), small_spec());
   EXPECT_TRUE(written) << written.error().message;
   return load_model_spec(folder.path()).value();
@@ -62,7 +62,7 @@ Tokens some_tokens(std::int64_t count, std::int64_t seed) {
   return tokens;
 }
 
-Machine::Machine(const Options& options) {
+TestMachine::TestMachine(const Options& options) {
   header_.model = random_model().spec();
   header_.kv_dtype = options.kv_dtype;
   header_.logits = options.logits;
@@ -77,7 +77,7 @@ Machine::Machine(const Options& options) {
           .value();
 }
 
-ValidPlan Machine::plan(const StepLayouts& layouts, std::int64_t batch_size) const {
+ValidPlan TestMachine::plan(const StepLayouts& layouts, std::int64_t batch_size) const {
   PlanHeader header = header_;
   header.limits.assign(static_cast<std::size_t>(batch_size),
                        {.q_len = kMostTokens, .kv_len = kMostTokens});
@@ -88,7 +88,7 @@ ValidPlan Machine::plan(const StepLayouts& layouts, std::int64_t batch_size) con
   return std::move(plan).value();
 }
 
-Logits Machine::run(const ValidPlan& plan, const std::vector<Turn>& turns) {
+Logits TestMachine::run(const ValidPlan& plan, const std::vector<Turn>& turns) {
   StepInput input;
   for (const Turn& turn : turns) {
     std::int64_t& held = held_[turn.sequence];
@@ -109,8 +109,8 @@ Logits Machine::run(const ValidPlan& plan, const std::vector<Turn>& turns) {
   return std::move(output->logits);
 }
 
-void Machine::check_record(const ValidPlan& plan, const StepLengths& lengths,
-                           std::vector<TaskRecord> tasks) const {
+void TestMachine::check_record(const ValidPlan& plan, const StepLengths& lengths,
+                               std::vector<TaskRecord> tasks) const {
   Timeline timeline;
   for (const PlanDevice& device : plan->devices) timeline.devices.push_back(device.name);
   timeline.start = tasks.front().start;
@@ -129,7 +129,7 @@ void Machine::check_record(const ValidPlan& plan, const StepLengths& lengths,
   EXPECT_LE(paths->critical_path, paths->makespan);
 }
 
-void Machine::release(std::uint64_t sequence) {
+void TestMachine::release(std::uint64_t sequence) {
   executor_->release(SequenceId{sequence});
   held_.erase(sequence);
 }
@@ -152,7 +152,7 @@ StepLayouts tensor_parallel(const std::vector<DeviceId>& group, std::int64_t bat
           .order = in_microbatch_order(1, model.num_layers)};
 }
 
-Logits generate(Machine& machine, const ValidPlan& plan) {
+Logits generate(TestMachine& machine, const ValidPlan& plan) {
   Logits all;
   append(all,
          machine.run(plan,

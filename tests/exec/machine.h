@@ -14,7 +14,7 @@
 #include "plan/lower.h"
 #include "plan/validate.h"
 #include "spec/model.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/checkpoint/test_folder.h"
 
 namespace weir {
 
@@ -26,7 +26,7 @@ class RandomModel {
   [[nodiscard]] const Checkpoint& checkpoint() const { return checkpoint_; }
 
  private:
-  TemporaryFolder folder_;
+  TestFolder folder_;
   ModelSpec spec_;
   Checkpoint checkpoint_;
 };
@@ -44,7 +44,7 @@ struct Turn {
 };
 using Logits = std::vector<std::vector<float>>;  // By request.
 
-class Machine {
+class TestMachine {
  public:
   struct Options {
     std::int64_t num_devices = 1;
@@ -52,7 +52,7 @@ class Machine {
     LogitsWanted logits = LogitsWanted::last;
     std::vector<int> cores = {};  // Of every device.
   };
-  explicit Machine(const Options& options);
+  explicit TestMachine(const Options& options);
 
   // Fails the test where the layouts do not make a valid plan.
   [[nodiscard]] ValidPlan plan(const StepLayouts& layouts, std::int64_t batch_size) const;
@@ -79,7 +79,7 @@ class Machine {
 
 // Prefills three prompts at once, lets two of them go on by a chunk while one rests, then decodes
 // twice. `plan` is for three requests. Logits of all steps, one after the other.
-[[nodiscard]] Logits generate(Machine& machine, const ValidPlan& plan);
+[[nodiscard]] Logits generate(TestMachine& machine, const ValidPlan& plan);
 
 // Equal up to rounding (base/tolerance.h).
 void expect_near(const Logits& found, const Logits& expected, DType coarsest = DType::f32);

@@ -24,7 +24,7 @@ std::int64_t bytes_of_buffers(const Executor& executor) {
 // What the decode step after a prompt and some decode steps takes.
 StepCost cost_of_decode_step(std::uint32_t num_devices) {
   constexpr int kWarmSteps = 8;
-  Machine machine({.num_devices = num_devices});
+  TestMachine machine({.num_devices = num_devices});
   const ValidPlan plan = machine.plan(tensor_parallel(device_range(0, num_devices), 1), 1);
   machine.run(plan, {{1, some_tokens(5, 1)}});
   const Tokens token = {7};

@@ -68,6 +68,11 @@ TEST_F(House, OpensEveryHeaderWithItsPurpose) {
   EXPECT_TRUE(problems.empty()) << listed(problems);
 }
 
+TEST_F(House, GivesEveryTypeANameOfItsOwn) {
+  const Problems problems = types_of_one_name(files_);
+  EXPECT_TRUE(problems.empty()) << listed(problems);
+}
+
 TEST_F(House, IsTidy) {
   const Problems problems = untidy_lines(files_);
   EXPECT_TRUE(problems.empty()) << listed(problems);

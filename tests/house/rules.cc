@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
+#include <map>
 #include <optional>
+#include <regex>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -306,6 +308,30 @@ Problems headers_without_opening(const std::vector<TextFile>& files) {
       problems.push_back(
           fmt::format("{}:{}: a header opens with a comment that says what it is for", file.path,
                       per_target ? 1 : 2));
+    }
+  }
+  return problems;
+}
+
+Problems types_of_one_name(const std::vector<TextFile>& files) {
+  static const std::regex kNamespace(R"(^namespace ([\w:]+) \{)");
+  static const std::regex kType(
+      R"(^(?:class|struct|enum class|union) (\w+)(?: final)?(?: :.*)? \{)");
+  std::map<std::string, std::string> seen;  // Where each qualified name is defined.
+  Problems problems;
+  for (const TextFile& file : files) {
+    if (!is_header(file.path) || mentions(file, "HWY_TARGET_TOGGLE")) continue;
+    std::string space;
+    std::smatch match;
+    for (std::size_t i = 0; i < file.lines.size(); ++i) {
+      if (std::regex_search(file.lines[i], match, kNamespace)) space = match[1];
+      if (!std::regex_search(file.lines[i], match, kType)) continue;
+      const std::string name = fmt::format("{}::{}", space, match[1].str());
+      const auto [first, is_new] = seen.emplace(name, at(file, i));
+      if (!is_new) {
+        problems.push_back(fmt::format("{}: found another {}, allowed the one at {}", at(file, i),
+                                       name, first->second));
+      }
     }
   }
   return problems;

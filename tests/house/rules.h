@@ -66,6 +66,11 @@ inline constexpr std::size_t kMaxFileLines = 600;
 // includes once per target has Highway's toggle instead, and starts with the comment.
 [[nodiscard]] Problems headers_without_opening(const std::vector<TextFile>& files);
 
+// Within a namespace a name stands for one type, whichever header defines it: programs that two of
+// one name come together in would take a member of one for that of the other. Headers that Highway
+// includes once per target are left out.
+[[nodiscard]] Problems types_of_one_name(const std::vector<TextFile>& files);
+
 // No trailing blanks, no tabs, no notes about work left to do, a newline at the end.
 [[nodiscard]] Problems untidy_lines(const std::vector<TextFile>& files);
 

@@ -205,6 +205,16 @@ TEST_F(HouseRules, AHeaderWithoutItsOpeningIsFound) {
             }));
 }
 
+TEST_F(HouseRules, TwoTypesOfOneNameAreFound) {
+  plant("src/base/folder.h", "namespace weir {\nclass Folder {\n};\n}\n");
+  plant("src/kernel/folder.h", "namespace weir::kernel {\nstruct Folder : Other {\n};\n}\n");
+  plant("tests/base/folder.h", "namespace weir {\nclass Folder;\nstruct Folder final {\n};\n}\n");
+  plant("tests/base/folder_test.cc", "namespace weir {\nclass Folder {\n};\n}\n");
+  EXPECT_EQ(types_of_one_name(tree()),
+            Problems{"tests/base/folder.h:3: found another weir::Folder, allowed the one at "
+                     "src/base/folder.h:2"});
+}
+
 TEST_F(HouseRules, UntidyLinesAreFound) {
   const std::string note = std::string("TO") + "DO";  // Spelled so that this file passes the rule.
   plant("src/base/a.cc", "int a; \nint\tb;\nint c;  // " + note + ": more\nint d;\r\n");

@@ -1,3 +1,5 @@
+// Sums and copies of rows: what a device does with what a redistribution has brought it.
+
 #include <algorithm>
 #include <cstring>
 

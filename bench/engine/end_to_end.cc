@@ -6,6 +6,7 @@
 #include "bench/engine/in_turn.h"
 #include "bench/engine/sections.h"
 #include "report/table.h"
+#include "spec/sizes.h"
 
 namespace weir::bench {
 namespace {

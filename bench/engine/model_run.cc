@@ -45,17 +45,6 @@ std::int64_t decode_weight_bytes(const ModelSpec& model) {
   return (model.num_layers * count.per_layer() + count.lm_head) * size_in_bytes(model.weight_dtype);
 }
 
-double prefill_flops(const ModelSpec& model, std::int64_t length) {
-  const ParameterCount count = count_parameters(model);
-  const auto tokens = static_cast<double>(length);
-  const double matrices =
-      static_cast<double>(model.num_layers) * static_cast<double>(count.per_layer());
-  const double pairs = tokens * (tokens + 1) / 2;
-  const double width = static_cast<double>(model.num_q_heads * model.head_dim);
-  return 2 * tokens * matrices + 4 * static_cast<double>(model.num_layers) * pairs * width +
-         2 * static_cast<double>(count.lm_head);
-}
-
 Result<std::unique_ptr<ModelRun>> ModelRun::make(const ModelOnDisk& model, const Split& split) {
   auto strategy = make_strategy(split.strategy, split.options, model.spec());
   if (!strategy) return tl::unexpected(strategy.error());

@@ -37,8 +37,6 @@ inline constexpr std::string_view kNotesTitle =
 
 // Weights of the layers and of the output: what every decode step reads.
 [[nodiscard]] std::int64_t decode_weight_bytes(const ModelSpec& model);
-// Floating-point operations of a causal prefill of `length` tokens, with logits of the last one.
-[[nodiscard]] double prefill_flops(const ModelSpec& model, std::int64_t length);
 
 struct Split {
   std::string strategy = "single";

@@ -32,17 +32,14 @@ std::optional<LeastTime> least_time(const ModelSpec& model, const BatchWork& wor
 
   const auto batch = static_cast<double>(work.batch_size);
   const auto layers = static_cast<double>(model.num_layers);
-  const std::int64_t prompt = work.seq_len - work.output_len;
+  const std::int64_t prompt = std::max<std::int64_t>(1, work.seq_len - work.output_len);
   const std::int64_t mean_len = std::max<std::int64_t>(1, work.seq_len - work.output_len / 2);
   const double linear = layers * static_cast<double>(attention_linear_flops_per_token(model) +
                                                      ffn_flops_per_token(model));
   const auto head = static_cast<double>(lm_head_flops_per_token(model));
-  const auto attention = [&](std::int64_t q_len, std::int64_t kv_len) {
-    return layers * static_cast<double>(attention_flops(model, {.q_len = q_len, .kv_len = kv_len}));
-  };
-  const double prefill_flops =
-      batch * (static_cast<double>(prompt) * linear + head + attention(prompt, prompt));
-  const double decode_flops = batch * (linear + head + attention(1, mean_len));
+  const double attention =
+      layers * static_cast<double>(attention_flops(model, {.q_len = 1, .kv_len = mean_len}));
+  const double decode_flops = batch * (linear + head + attention);
   // Of the embedding only some rows are read.
   const auto weights =
       static_cast<double>(weight_bytes(model, work.dtype).value -
@@ -50,8 +47,8 @@ std::optional<LeastTime> least_time(const ModelSpec& model, const BatchWork& wor
   const double cache = batch * layers * static_cast<double>(mean_len) *
                        static_cast<double>(kv_bytes_per_token_per_layer(model, work.dtype));
 
-  const Least prefill =
-      slower(prefill_flops / flops_per_second, weights / bytes_per_second, "reading the weights");
+  const Least prefill = slower(batch * prefill_flops(model, prompt) / flops_per_second,
+                               weights / bytes_per_second, "reading the weights");
   const Least decode = slower(decode_flops / flops_per_second, (weights + cache) / bytes_per_second,
                               "reading weights and KV cache");
   LeastTime least{.prefill = prefill.seconds, .decode_step = decode.seconds, .total = {}};

@@ -1,5 +1,6 @@
 #include "plan/dataflow.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
@@ -39,6 +40,7 @@ class DataflowCheck {
   std::vector<std::string> run() {
     check_counts();
     check_ends();
+    check_rows();
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
       if (!only_moves(plan_.nodes[i].kind)) check_inputs(static_cast<NodeId>(i));
     }
@@ -46,10 +48,12 @@ class DataflowCheck {
   }
 
  private:
-  // Every layer of every microbatch has its ops once.
+  // Every layer of every microbatch has its ops once; the last one those that lead to K and V,
+  // where no logits are wanted.
   void check_counts() {
     using enum OpKind;
     const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
+    constexpr std::size_t kUpToTheCache = 4;
     constexpr ModelOp kOnce[] = {{.kind = attn_norm},
                                  {.kind = qkv_proj},
                                  {.kind = rope},
@@ -79,17 +83,24 @@ class DataflowCheck {
       attends[static_cast<std::size_t>(node.microbatch) * layers +
               static_cast<std::size_t>(node.layer)] = true;
     }
+    const auto ends_in_cache = [&](std::size_t slot) {
+      return plan_.logits == LogitsWanted::none && slot % layers + 1 == layers;
+    };
     for (std::size_t slot = 0; slot < attends.size(); ++slot) {
-      if (attends[slot]) continue;
-      problems_.push_back(fmt::format("layer {} of microbatch {}: found no attention op",
-                                      slot % layers, slot / layers));
+      if (attends[slot] != ends_in_cache(slot)) continue;
+      problems_.push_back(fmt::format("layer {} of microbatch {}: found {} attention op{}",
+                                      slot % layers, slot / layers, attends[slot] ? "an" : "no",
+                                      attends[slot] ? ", allowed none without logits" : ""));
     }
-    for (const ModelOp& op : kOnce) {
+    for (std::size_t i = 0; i < std::size(kOnce); ++i) {
+      const ModelOp& op = kOnce[i];
       const auto& found = counts[{op.kind, op.branch}];
       for (std::size_t slot = 0; slot < found.size(); ++slot) {
-        if (found[slot] == 1) continue;
-        problems_.push_back(fmt::format("layer {} of microbatch {}: found {} {} ops, allowed 1",
-                                        slot % layers, slot / layers, found[slot], name_of(op)));
+        const std::uint32_t allowed = i >= kUpToTheCache && ends_in_cache(slot) ? 0 : 1;
+        if (found[slot] == allowed) continue;
+        problems_.push_back(fmt::format("layer {} of microbatch {}: found {} {} ops, allowed {}",
+                                        slot % layers, slot / layers, found[slot], name_of(op),
+                                        allowed));
       }
     }
   }
@@ -114,6 +125,37 @@ class DataflowCheck {
       expect(i, embeds[i], 1, "embed ops");
       expect(i, heads[i], wanted, "lm_head ops");
       expect(i, unread[i], wanted, "logits that no op reads");
+    }
+  }
+
+  // Rows are left out of the last layer only, where only the last logits are wanted; there is no
+  // way back to all of them; and the logits are those that are wanted.
+  void check_rows() {
+    const bool may_leave_out = plan_.logits == LogitsWanted::last;
+    const bool one_row = std::ranges::all_of(
+        plan_.limits, [](const RequestLengths& lengths) { return lengths.q_len <= 1; });
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      const Value& value = plan_.values[i];
+      const bool of_the_cache =
+          is_cache(value.role) || value.role == Role::k || value.role == Role::v;
+      const bool may_be_last =
+          may_leave_out && !of_the_cache && value.layer + 1 == plan_.model.num_layers;
+      const bool too_many = value.role == Role::logits && may_leave_out && !one_row;
+      if (value.rows == Rows::last ? may_be_last : !too_many) continue;
+      problems_.push_back(fmt::format(
+          "{}: found {} rows, allowed {}", weir::name_of(plan_, static_cast<ValueId>(i)),
+          to_string(value.rows), to_string(too_many ? Rows::last : Rows::all)));
+    }
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      if (writes_state(node.kind)) continue;
+      const bool all_out = std::ranges::all_of(
+          node.outputs, [&](ValueId id) { return plan_.at(id).rows == Rows::all; });
+      const bool all_in = std::ranges::all_of(
+          node.inputs, [&](ValueId id) { return plan_.at(id).rows == Rows::all; });
+      if (!all_out || all_in) continue;
+      problems_.push_back(fmt::format("{}: makes all rows of the last ones",
+                                      weir::name_of(plan_, static_cast<NodeId>(i))));
     }
   }
 

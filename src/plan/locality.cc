@@ -430,9 +430,9 @@ bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> in
     case OpKind::ffn_norm:
       return is({residual}, {normed});
     case OpKind::qkv_proj:
-      return is({normed}, {q, k, v});
+      return is({normed}, {q, k, v}) || is({normed}, {k, v});
     case OpKind::rope:
-      return is({q, k}, {q, k});
+      return is({q, k}, {q, k}) || is({k}, {k});
     case OpKind::kv_append:
     case OpKind::kv_copy:
       return is({k, v, k_cache, v_cache}, {k_cache, v_cache});
@@ -455,7 +455,7 @@ bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> in
     case OpKind::ffn_down:
       return is({ffn_hidden}, {ffn_branch});
     case OpKind::final_norm:
-      return is({final_hidden}, {final_normed});
+      return is({residual}, {final_normed});
     case OpKind::lm_head:
       return is({final_normed}, {logits});
     case OpKind::slice:
@@ -467,8 +467,7 @@ bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> in
     case OpKind::gather:
     case OpKind::reduce:
     case OpKind::copy:
-      return inputs.size() == 1 &&
-             (std::ranges::equal(inputs, outputs) || is({residual}, {final_hidden}));
+      return inputs.size() == 1 && std::ranges::equal(inputs, outputs);
   }
   return false;
 }

@@ -9,14 +9,14 @@
 
 #include "base/check.h"
 #include "layout/redistribute.h"
+#include "plan/last_rows.h"
 
 namespace weir {
 namespace {
 
 OpKind op_of(Redistribution kind) {
   switch (kind) {
-    case Redistribution::none:
-      break;
+    case Redistribution::none:  // All of it is there, though the layouts differ.
     case Redistribution::slice:
       return OpKind::slice;
     case Redistribution::all_reduce:
@@ -36,7 +36,7 @@ OpKind op_of(Redistribution kind) {
     case Redistribution::copy:
       return OpKind::copy;
   }
-  CHECK(false, "a redistribution that moves nothing has no op");
+  CHECK(false, "unknown redistribution");
 }
 
 // Bounds on axes of constant extent become constants, so that equal places have equal bounds.
@@ -65,7 +65,7 @@ class Lowering {
  public:
   Lowering(const PlanHeader& header, const StepLayouts& layouts,
            std::span<const std::uint32_t> layers, std::span<const Phase> order)
-      : layouts_(layouts), layers_(layers), order_(order) {
+      : layouts_(layouts), layers_(layers), order_(order), cuts_(cuts_last_layer(header)) {
     plan_.model = header.model;
     plan_.strategy = header.strategy;
     plan_.activation_dtype = header.activation_dtype;
@@ -92,35 +92,44 @@ class Lowering {
     plan_.values.reserve(kOpsPerPhase * order_.size());
     for (const Phase& phase : order_) {
       first_node.push_back(static_cast<std::uint32_t>(plan_.nodes.size()));
-      microbatch_ = phase.microbatch;
-      layer_ = phase.layer;
-      switch (phase.part) {
-        case Part::embed:
-          emit_embed();
-          break;
-        case Part::project:
-          emit_project();
-          break;
-        case Part::attend:
-          emit_attend();
-          break;
-        case Part::output:
-          emit_output();
-          break;
-        case Part::ffn:
-          emit_ffn();
-          break;
-        case Part::logits:
-          layer_ = static_cast<std::int32_t>(plan_.model.num_layers) - 1;  // They count to it.
-          if (plan_.logits != LogitsWanted::none) emit_logits();
-          break;
-      }
+      emit_part(phase);
     }
     first_node.push_back(static_cast<std::uint32_t>(plan_.nodes.size()));
     return {.plan = std::move(plan_), .first_node = std::move(first_node)};
   }
 
  private:
+  void emit_part(const Phase& phase) {
+    microbatch_ = phase.microbatch;
+    // The logits count to the last layer.
+    layer_ = std::min(phase.layer, static_cast<std::int32_t>(plan_.model.num_layers) - 1);
+    const bool after_the_cache = phase.part != Part::embed && phase.part != Part::project;
+    if (after_the_cache && is_last() && plan_.logits == LogitsWanted::none) return;
+    rows_ = after_the_cache && is_last() && cuts_ ? Rows::last : Rows::all;
+    switch (phase.part) {
+      case Part::embed:
+        emit_embed();
+        break;
+      case Part::project:
+        emit_project();
+        break;
+      case Part::attend:
+        emit_attend();
+        break;
+      case Part::output:
+        emit_output();
+        break;
+      case Part::ffn:
+        emit_ffn();
+        break;
+      case Part::logits:
+        emit_logits();
+        break;
+    }
+  }
+
+  [[nodiscard]] bool is_last() const { return layer_ + 1 == plan_.model.num_layers; }
+
   // The interned layouts of one layer, with those that follow from the named ones.
   struct RoundIds {
     LayoutId k_cache{}, v_cache{}, queries{}, attention{};
@@ -141,7 +150,8 @@ class Lowering {
   };
   struct Chain {
     std::vector<LayerIds> distinct;
-    LayoutId embedding{}, residual_after_embedding{}, final_hidden{}, logits{}, logits_out{};
+    LayerIds last;  // What the last layer does behind its cache, where that is less than in others.
+    LayoutId embedding{}, final_residual{}, logits{}, logits_out{};
     ValueId residual{}, q{}, first_queries{}, k_cache{}, v_cache{}, attention{};
   };
 
@@ -152,8 +162,13 @@ class Lowering {
     return chain().distinct[microbatch.of_layer[layers_[static_cast<std::size_t>(layer_)]]];
   }
 
+  // Behind the cache.
+  [[nodiscard]] const LayerIds& rest() { return cuts_ && is_last() ? chain().last : ids(); }
+
   LayoutId intern(const Layout& named, Role role, std::int32_t microbatch) {
-    const TensorShape shape = shape_of(plan_, {.role = role, .layer = 0, .microbatch = microbatch});
+    const TensorShape shape = shape_of(
+        plan_,
+        {.role = role, .microbatch = microbatch, .rows = is_cache(role) ? Rows::all : rows_});
     Layout& layout = normalised_;
     layout = named;
     for (Piece& piece : layout.pieces) {
@@ -279,37 +294,56 @@ class Lowering {
   void intern_layouts(std::int32_t microbatch) {
     const MicrobatchLayouts& named = layouts_.microbatches[static_cast<std::size_t>(microbatch)];
     Chain& chain = chains_[static_cast<std::size_t>(microbatch)];
-    for (const LayerLayouts& layer : named.distinct) {
+    const std::uint32_t kind_of_last = named.of_layer[layers_.back()];
+    // Whether it has a layer that does all.
+    std::vector<bool> is_whole(named.distinct.size(), !cuts_);
+    for (const std::uint32_t layer : layers_.first(layers_.size() - 1))
+      is_whole[named.of_layer[layer]] = true;
+    rows_ = Rows::all;
+    for (std::size_t kind = 0; kind < named.distinct.size(); ++kind) {
       LayerIds ids;
-      ids.residual = intern(layer.residual, Role::residual, microbatch);
-      ids.q = intern(layer.q, Role::q, microbatch);
-      ids.kv = intern(layer.kv, Role::k, microbatch);
-      ids.k_cache_before = intern(layer.k_cache_before, Role::k_cache, microbatch);
-      ids.v_cache_before = intern(layer.v_cache_before, Role::v_cache, microbatch);
-      ids.k_cache = intern(layer.k_cache, Role::k_cache, microbatch);
-      ids.v_cache = intern(layer.v_cache, Role::v_cache, microbatch);
-      for (const AttentionRound& round : layer.rounds) {
-        ids.rounds.push_back(intern_round(round, microbatch));
-      }
-      ids.attention = intern(layer.attention, Role::attention, microbatch);
-      for (const Layout& station : layer.attention_via) {
-        ids.attention_via.push_back(intern(station, Role::attention, microbatch));
-      }
-      ids.attention_out = intern(layer.attention_out, Role::attention, microbatch);
-      ids.ffn_hidden = intern(layer.ffn_hidden, Role::ffn_hidden, microbatch);
-      ids.projection_input = rows_of({ids.q, ids.kv}, Role::normed, microbatch);
-      ids.attn_branch = contracted(ids.attention_out, Role::attn_branch, microbatch);
-      ids.ffn_input = rows_of({ids.ffn_hidden}, Role::normed, microbatch);
-      ids.ffn_branch = contracted(ids.ffn_hidden, Role::ffn_branch, microbatch);
-      ids.cache_is_local = is_local(ids.kv, ids.k_cache_before, ids.k_cache) &&
-                           is_local(ids.kv, ids.v_cache_before, ids.v_cache);
+      intern_projection(named.distinct[kind], microbatch, ids);
+      if (is_whole[kind]) intern_rest(named.distinct[kind], microbatch, ids);
       chain.distinct.push_back(std::move(ids));
     }
     chain.embedding = intern(named.embedding, Role::residual, microbatch);
     if (plan_.logits == LogitsWanted::none) return;
+    if (cuts_) {
+      rows_ = Rows::last;
+      intern_rest(last_rows_of(named.distinct[kind_of_last]), microbatch, chain.last);
+    }
     chain.logits = intern(named.logits, Role::logits, microbatch);
     chain.logits_out = intern(named.logits_out, Role::logits, microbatch);
-    chain.final_hidden = rows_of({chain.logits}, Role::final_hidden, microbatch);
+    chain.final_residual = rows_of({chain.logits}, Role::residual, microbatch);
+  }
+
+  void intern_projection(const LayerLayouts& layer, std::int32_t microbatch, LayerIds& ids) {
+    ids.residual = intern(layer.residual, Role::residual, microbatch);
+    ids.q = intern(layer.q, Role::q, microbatch);
+    ids.kv = intern(layer.kv, Role::k, microbatch);
+    ids.k_cache_before = intern(layer.k_cache_before, Role::k_cache, microbatch);
+    ids.v_cache_before = intern(layer.v_cache_before, Role::v_cache, microbatch);
+    ids.k_cache = intern(layer.k_cache, Role::k_cache, microbatch);
+    ids.v_cache = intern(layer.v_cache, Role::v_cache, microbatch);
+    ids.projection_input = rows_of({ids.q, ids.kv}, Role::normed, microbatch);
+    ids.cache_is_local = is_local(ids.kv, ids.k_cache_before, ids.k_cache) &&
+                         is_local(ids.kv, ids.v_cache_before, ids.v_cache);
+  }
+
+  // From the residual and q on, of the rows at hand.
+  void intern_rest(const LayerLayouts& layer, std::int32_t microbatch, LayerIds& ids) {
+    ids.residual = intern(layer.residual, Role::residual, microbatch);
+    ids.q = intern(layer.q, Role::q, microbatch);
+    for (const AttentionRound& round : layer.rounds)
+      ids.rounds.push_back(intern_round(round, microbatch));
+    ids.attention = intern(layer.attention, Role::attention, microbatch);
+    for (const Layout& station : layer.attention_via)
+      ids.attention_via.push_back(intern(station, Role::attention, microbatch));
+    ids.attention_out = intern(layer.attention_out, Role::attention, microbatch);
+    ids.ffn_hidden = intern(layer.ffn_hidden, Role::ffn_hidden, microbatch);
+    ids.attn_branch = contracted(ids.attention_out, Role::attn_branch, microbatch);
+    ids.ffn_input = rows_of({ids.ffn_hidden}, Role::normed, microbatch);
+    ids.ffn_branch = contracted(ids.ffn_hidden, Role::ffn_branch, microbatch);
   }
 
   ValueId add_value(Role role, LayoutId layout_id) {
@@ -318,7 +352,8 @@ class Lowering {
                             .layer = layer_,
                             .microbatch = microbatch_,
                             .layout = layout_id,
-                            .dtype = cache ? plan_.kv_dtype : plan_.activation_dtype});
+                            .dtype = cache ? plan_.kv_dtype : plan_.activation_dtype,
+                            .rows = cache ? Rows::all : rows_});
     return static_cast<ValueId>(plan_.values.size() - 1);
   }
 
@@ -386,21 +421,32 @@ class Lowering {
     const ValueId normed = add_value(Role::normed, ids().residual);
     emit(OpKind::attn_norm, {chain().residual}, {normed});
     const ValueId input = redistribute(normed, ids().projection_input);
-    const ValueId q = add_value(Role::q, ids().q);
+    const bool attends = !is_last() || plan_.logits != LogitsWanted::none;
+    std::vector<ValueId> q;
+    if (attends) q.push_back(add_value(Role::q, ids().q));
     const ValueId k = add_value(Role::k, ids().kv);
     const ValueId v = add_value(Role::v, ids().kv);
-    emit(OpKind::qkv_proj, {input}, {q, k, v});
-    const ValueId rotated_q = add_value(Role::q, ids().q);
+    emit(OpKind::qkv_proj, {input}, joined(q, {k, v}));
+    std::vector<ValueId> rotated_q;
+    if (attends) rotated_q.push_back(add_value(Role::q, ids().q));
     const ValueId rotated_k = add_value(Role::k, ids().kv);
-    emit(OpKind::rope, {q, k}, {rotated_q, rotated_k});
+    emit(OpKind::rope, joined(q, {k}), joined(rotated_q, {rotated_k}));
     const ValueId k_before = add_value(Role::k_cache, ids().k_cache_before);
     const ValueId v_before = add_value(Role::v_cache, ids().v_cache_before);
     chain().k_cache = add_value(Role::k_cache, ids().k_cache);
     chain().v_cache = add_value(Role::v_cache, ids().v_cache);
     emit(ids().cache_is_local ? OpKind::kv_append : OpKind::kv_copy,
          {rotated_k, v, k_before, v_before}, {chain().k_cache, chain().v_cache});
-    chain().q = rotated_q;
-    chain().first_queries = redistribute(rotated_q, ids().rounds.front().queries);
+    if (!attends) return;
+    if (cuts_ && is_last()) rows_ = Rows::last;
+    chain().q = redistribute(rotated_q.front(), rest().q);
+    chain().first_queries = redistribute(chain().q, rest().rounds.front().queries);
+  }
+
+  static std::vector<ValueId> joined(std::vector<ValueId> values,
+                                     std::initializer_list<ValueId> more) {
+    values.insert(values.end(), more);
+    return values;
   }
 
   // One round's attention, in one op or by scores that are made complete on the way.
@@ -426,7 +472,7 @@ class Lowering {
   }
 
   void emit_attend() {
-    const std::vector<RoundIds>& rounds = ids().rounds;
+    const std::vector<RoundIds>& rounds = rest().rounds;
     ValueId k_cache = chain().k_cache;
     ValueId v_cache = chain().v_cache;
     ValueId queries = chain().first_queries;
@@ -445,50 +491,48 @@ class Lowering {
       }
       const bool last = i + 1 == rounds.size();
       const ValueId both = add_value(
-          Role::attention, last ? ids().attention : merged(layout_id(attention), layout_id(part)));
+          Role::attention, last ? rest().attention : merged(layout_id(attention), layout_id(part)));
       emit(OpKind::merge, {attention, part}, {both});
       attention = both;
     }
-    for (const LayoutId station : ids().attention_via) attention = redistribute(attention, station);
-    chain().attention = redistribute(attention, ids().attention_out);
+    for (const LayoutId station : rest().attention_via)
+      attention = redistribute(attention, station);
+    chain().attention = redistribute(attention, rest().attention_out);
   }
 
   void add_branch(ValueId branch) {
-    const ValueId complete = redistribute(branch, ids().residual);
-    const ValueId sum = add_value(Role::residual, ids().residual);
+    const ValueId complete = redistribute(branch, rest().residual);
+    const ValueId sum = add_value(Role::residual, rest().residual);
     emit(OpKind::add, {chain().residual, complete}, {sum});
     chain().residual = sum;
   }
 
   void emit_output() {
-    const ValueId branch = add_value(Role::attn_branch, ids().attn_branch);
+    chain().residual = redistribute(chain().residual, rest().residual);
+    const ValueId branch = add_value(Role::attn_branch, rest().attn_branch);
     emit(OpKind::o_proj, {chain().attention}, {branch});
     add_branch(branch);
   }
 
   void emit_ffn() {
-    const ValueId normed = add_value(Role::normed, ids().residual);
+    const ValueId normed = add_value(Role::normed, rest().residual);
     emit(OpKind::ffn_norm, {chain().residual}, {normed});
-    const ValueId input = redistribute(normed, ids().ffn_input);
+    const ValueId input = redistribute(normed, rest().ffn_input);
     std::vector<ValueId> products;
-    if (plan_.model.gated_ffn) products.push_back(add_value(Role::gate, ids().ffn_hidden));
-    products.push_back(add_value(Role::up, ids().ffn_hidden));
+    if (plan_.model.gated_ffn) products.push_back(add_value(Role::gate, rest().ffn_hidden));
+    products.push_back(add_value(Role::up, rest().ffn_hidden));
     emit(OpKind::ffn_up, {input}, products);
-    const ValueId hidden = add_value(Role::ffn_hidden, ids().ffn_hidden);
+    const ValueId hidden = add_value(Role::ffn_hidden, rest().ffn_hidden);
     emit(OpKind::activation, products, {hidden});
-    const ValueId branch = add_value(Role::ffn_branch, ids().ffn_branch);
+    const ValueId branch = add_value(Role::ffn_branch, rest().ffn_branch);
     emit(OpKind::ffn_down, {hidden}, {branch});
     add_branch(branch);
   }
 
   void emit_logits() {
-    // The wanted rows of the residual; another role, since it is another tensor.
-    const ValueId hidden = add_value(Role::final_hidden, chain().final_hidden);
-    const Redistribution kind =
-        classify(plan_.layout_of(chain().residual), layout(chain().final_hidden)).kind;
-    emit(kind == Redistribution::none ? OpKind::slice : op_of(kind), {chain().residual}, {hidden});
-    const ValueId normed = add_value(Role::final_normed, chain().final_hidden);
-    emit(OpKind::final_norm, {hidden}, {normed});
+    chain().residual = redistribute(chain().residual, chain().final_residual);
+    const ValueId normed = add_value(Role::final_normed, chain().final_residual);
+    emit(OpKind::final_norm, {chain().residual}, {normed});
     const ValueId logits = add_value(Role::logits, chain().logits);
     emit(OpKind::lm_head, {normed}, {logits});
     redistribute(logits, chain().logits_out);
@@ -497,11 +541,13 @@ class Lowering {
   const StepLayouts& layouts_;
   std::span<const std::uint32_t> layers_;  // By layer of the plan: that of the layouts.
   std::span<const Phase> order_;
+  bool cuts_;  // The last layer (cuts_last_layer).
   Plan plan_;
   std::vector<Chain> chains_;
   std::int32_t microbatch_ = 0;
   std::int32_t layer_ = -1;
-  Layout normalised_;                                        // The layout at hand.
+  Rows rows_ = Rows::all;  // Of the values that are added, and of the layouts that are interned.
+  Layout normalised_;      // The layout at hand.
   std::unordered_multimap<std::size_t, LayoutId> interned_;  // By hash.
   std::map<std::vector<DeviceId>, GroupId> groups_;
   std::vector<GroupId> layout_groups_;  // Devices of each layout.
@@ -510,77 +556,13 @@ class Lowering {
   std::map<std::pair<LayoutId, LayoutId>, Redistribution> movements_;
 };
 
-void check_order(std::span<const Phase> order, std::size_t num_microbatches,
-                 std::int64_t num_layers) {
-  const auto per_microbatch = static_cast<std::size_t>(2 + 4 * num_layers);
-  CHECK(order.size() == num_microbatches * per_microbatch, "the order names every part once");
-  std::vector<Phase> next(num_microbatches,
-                          Phase{.microbatch = 0, .layer = -1, .part = Part::embed});
-  for (const Phase& phase : order) {
-    Phase& expected = next[static_cast<std::size_t>(phase.microbatch)];
-    CHECK(phase.layer == expected.layer && phase.part == expected.part,
-          "a microbatch's parts keep their order");
-    switch (phase.part) {
-      case Part::embed:
-        expected = {.microbatch = phase.microbatch, .layer = 0, .part = Part::project};
-        break;
-      case Part::project:
-        expected.part = Part::attend;
-        break;
-      case Part::attend:
-        expected.part = Part::output;
-        break;
-      case Part::output:
-        expected.part = Part::ffn;
-        break;
-      case Part::ffn:
-        expected = {.microbatch = phase.microbatch,
-                    .layer = phase.layer + 1,
-                    .part = phase.layer + 1 < num_layers ? Part::project : Part::logits};
-        break;
-      case Part::logits:
-        expected.part = Part::embed;  // None follows: the embedding is of another layer.
-        break;
-    }
-  }
-}
-
 }  // namespace
 
-std::vector<Phase> in_microbatch_order(std::int64_t num_microbatches, std::int64_t num_layers) {
-  std::vector<Phase> order;
-  order.reserve(static_cast<std::size_t>(num_microbatches * (2 + 4 * num_layers)));
-  for (std::int32_t microbatch = 0; microbatch < num_microbatches; ++microbatch) {
-    order.push_back({.microbatch = microbatch, .layer = -1, .part = Part::embed});
-    for (std::int32_t layer = 0; layer < num_layers; ++layer) {
-      for (const Part part : {Part::project, Part::attend, Part::output, Part::ffn}) {
-        order.push_back({.microbatch = microbatch, .layer = layer, .part = part});
-      }
-    }
-    order.push_back({.microbatch = microbatch,
-                     .layer = static_cast<std::int32_t>(num_layers),
-                     .part = Part::logits});
-  }
-  return order;
-}
-
-std::size_t hash_of(const StepLayouts& layouts) {
-  std::size_t seed = layouts.order.size();
-  const auto mix = [&seed](std::size_t value) {
-    seed ^= value + 0x9E3779B97F4A7C15ULL + (seed << 6) + (seed >> 2);
-  };
-  for (const MicrobatchLayouts& microbatch : layouts.microbatches) {
-    mix(static_cast<std::size_t>(microbatch.requests.begin));
-    mix(static_cast<std::size_t>(microbatch.requests.end));
-    for (const LayerLayouts& layer : microbatch.distinct) {
-      for (const Layout* layout : {&layer.residual, &layer.q, &layer.kv, &layer.k_cache_before,
-                                   &layer.v_cache_before, &layer.k_cache, &layer.v_cache,
-                                   &layer.attention, &layer.attention_out, &layer.ffn_hidden}) {
-        mix(hash_of(*layout));
-      }
-    }
-  }
-  return seed;
+bool cuts_last_layer(const PlanHeader& header) {
+  return header.logits == LogitsWanted::none ||
+         (header.logits == LogitsWanted::last &&
+          std::ranges::any_of(header.limits,
+                              [](const RequestLengths& lengths) { return lengths.q_len > 1; }));
 }
 
 Plan lower(const PlanHeader& header, const StepLayouts& layouts) {

@@ -87,14 +87,14 @@ void append_slices(const Plan& plan, const Node& node, const OutputPiece& made,
       list.vector(W::final_norm, hidden);
       break;
     case qkv_proj: {
-      constexpr W kMatrix[] = {W::q_proj, W::k_proj, W::v_proj};
-      constexpr W kBias[] = {W::q_bias, W::k_bias, W::v_bias};
-      list.matrix(kMatrix[output], out, hidden);
-      list.vector(kBias[output], out);
+      const bool is_q = value.role == Role::q;
+      const bool is_k = value.role == Role::k;
+      list.matrix(is_q ? W::q_proj : (is_k ? W::k_proj : W::v_proj), out, hidden);
+      list.vector(is_q ? W::q_bias : (is_k ? W::k_bias : W::v_bias), out);
       break;
     }
     case rope:
-      list.vector(output == 0 ? W::q_norm : W::k_norm, {.dims = out.dims});
+      list.vector(value.role == Role::q ? W::q_norm : W::k_norm, {.dims = out.dims});
       break;
     case o_proj:
     case ffn_down: {

@@ -24,7 +24,6 @@ constexpr std::array kRoleNames = {
     std::pair{Role::gate, std::string_view("gate")},
     std::pair{Role::up, std::string_view("up")},
     std::pair{Role::ffn_hidden, std::string_view("ffn_hidden")},
-    std::pair{Role::final_hidden, std::string_view("final_hidden")},
     std::pair{Role::final_normed, std::string_view("final_normed")},
     std::pair{Role::logits, std::string_view("logits")},
 };
@@ -96,6 +95,7 @@ Range constant(std::int64_t extent) { return Range::of(0, extent); }
 std::string_view to_string(Role role) { return name_in(kRoleNames, role); }
 std::string_view to_string(OpKind kind) { return name_in(kOpNames, kind); }
 std::string_view to_string(LogitsWanted logits) { return name_in(kLogitsNames, logits); }
+std::string_view to_string(Rows rows) { return rows == Rows::all ? "all" : "last"; }
 std::optional<Role> parse_role(std::string_view name) { return key_in(kRoleNames, name); }
 std::optional<OpKind> parse_op_kind(std::string_view name) { return key_in(kOpNames, name); }
 std::optional<LogitsWanted> parse_logits_wanted(std::string_view name) {
@@ -209,7 +209,6 @@ TensorShape shape_of(const Plan& plan, const Value& value) {
       shape.over_dims = model.vocab_size;
       break;
     case normed:
-    case final_hidden:
     case final_normed:
       shape.dims = model.hidden_size;
       break;
@@ -261,11 +260,7 @@ TensorShape shape_of(const Plan& plan, const Value& value) {
   box.request = Range::of(requests.begin, requests.end);
   box.head = constant(shape.heads);
   if (!shape.dim_is_positions) box.dim = constant(shape.dims);
-  const bool after_the_layers =
-      value.role == final_hidden || value.role == final_normed || value.role == logits;
-  if (after_the_layers && plan.logits == LogitsWanted::last) {
-    box.token = {.begin = Bound::before_end(1), .end = Bound::end()};
-  }
+  if (value.rows == Rows::last) box.token = {.begin = Bound::before_end(1), .end = Bound::end()};
   Box& over = shape.domain.over;
   over.request = constant(1);
   over.token = shape.over_counts_positions ? Range::all() : constant(1);

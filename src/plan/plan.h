@@ -29,6 +29,11 @@
 //   are not in a plan. They are bound when it is read (`StepLengths`), within the plan's `limits`.
 //   Nor are there seconds.
 //
+// Rows: where only the logits of each request's last token are wanted, the rows of the others end
+//   with the last layer's K and V: nothing reads what the rest of it would make of them. Where none
+//   are wanted, that layer ends there. (`Value::rows`; in a step of one new token a request, the
+//   last row is all there is.)
+//
 // Head dimensions are counted in rotary-pair order: dimensions 2i and 2i + 1 are the pair that RoPE
 // rotates together (checkpoints keep them rotary_dim / 2 apart); dimensions beyond rotary_dim
 // follow in order. So any even cut of the head dimension keeps pairs together. Values (v, attention
@@ -64,17 +69,16 @@ enum class Role : std::uint8_t {
   gate,          // [q_len, 1, F]
   up,            // [q_len, 1, F]
   ffn_hidden,    // [q_len, 1, F]
-  final_hidden,  // [wanted tokens, 1, H]
-  final_normed,  // [wanted tokens, 1, H]
-  logits,        // [wanted tokens, 1, vocab_size]
+  final_normed,  // [q_len, 1, H]
+  logits,        // [q_len, 1, vocab_size]
 };
 
 enum class OpKind : std::uint8_t {
   // Compute. Inputs -> outputs, by role.
   embed,      // token ids of the step -> residual
   attn_norm,  // residual -> normed
-  qkv_proj,   // normed -> q, k, v
-  rope,       // q, k -> q, k; q/k norms first where the model has them
+  qkv_proj,   // normed -> q, k, v; or k, v, where nothing attends
+  rope,       // q, k -> q, k; or k -> k; q/k norms first where the model has them
   kv_append,  // k, v, k_cache, v_cache before -> k_cache, v_cache after; every device appends what
               // it
               // has computed itself
@@ -89,7 +93,7 @@ enum class OpKind : std::uint8_t {
   activation,     // up, or gate and up -> ffn_hidden
   ffn_down,       // ffn_hidden -> ffn_branch
   slice,          // a value -> the same value, every device keeping a part of what it holds
-  final_norm,     // final_hidden -> final_normed
+  final_norm,     // residual -> final_normed
   lm_head,        // final_normed -> logits
   // Communication: a value -> the same value in another layout.
   all_reduce,
@@ -110,12 +114,17 @@ enum class Queue : std::uint8_t { compute, comm };
 // The new tokens whose logits a step computes.
 enum class LogitsWanted : std::uint8_t { none, last, all };
 
+// The new tokens of each request that a value has rows of.
+enum class Rows : std::uint8_t { all, last };
+
 struct Value {
   Role role = Role::residual;
   std::int32_t layer = -1;  // -1: the embedding. The logits count to the last layer.
   std::int32_t microbatch = 0;
   LayoutId layout{};
   DType dtype = DType::f32;
+  Rows rows =
+      Rows::all;  // `last`, from q on, in the last layer of steps that want the last logits.
 
   bool operator==(const Value&) const = default;
 };
@@ -181,6 +190,7 @@ struct Plan {
 [[nodiscard]] std::string_view to_string(OpKind kind);
 [[nodiscard]] std::string_view to_string(Queue queue);
 [[nodiscard]] std::string_view to_string(LogitsWanted logits);
+[[nodiscard]] std::string_view to_string(Rows rows);
 [[nodiscard]] std::optional<Role> parse_role(std::string_view name);
 [[nodiscard]] std::optional<OpKind> parse_op_kind(std::string_view name);
 [[nodiscard]] std::optional<LogitsWanted> parse_logits_wanted(std::string_view name);

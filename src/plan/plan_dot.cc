@@ -65,7 +65,7 @@ constexpr std::array kDeviceColours = {
 bool follows_the_layers(const Plan& plan, const Node& node) {
   return std::ranges::any_of(node.outputs, [&](ValueId value) {
     const Role role = plan.at(value).role;
-    return role == Role::final_hidden || role == Role::final_normed || role == Role::logits;
+    return role == Role::final_normed || role == Role::logits;
   });
 }
 

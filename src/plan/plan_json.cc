@@ -66,7 +66,8 @@ Json json_of(const Value& value, std::size_t id) {
           {"layer", value.layer},
           {"microbatch", value.microbatch},
           {"layout", index_of(value.layout)},
-          {"dtype", to_string(value.dtype)}};
+          {"dtype", to_string(value.dtype)},
+          {"rows", to_string(value.rows)}};
 }
 
 Json json_of(const Node& node, std::size_t id) {

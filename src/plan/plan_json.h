@@ -19,7 +19,7 @@ namespace weir {
 
 inline constexpr std::string_view kPlanFormat = "weir-plan";
 // Raised when a reader of the previous version would misread a plan.
-inline constexpr std::int64_t kPlanFormatVersion = 1;
+inline constexpr std::int64_t kPlanFormatVersion = 2;
 
 // Limits of what is read. A plan of 128 layers, 64 microbatches and 32 ops a layer has 2^18 nodes.
 inline constexpr std::size_t kMaxPlanDevices = std::size_t{1} << 16;

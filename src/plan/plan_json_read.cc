@@ -21,6 +21,7 @@ constexpr std::size_t kEnoughProblems = 200;
 
 constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f16};
 constexpr std::array kLogits = {LogitsWanted::none, LogitsWanted::last, LogitsWanted::all};
+constexpr std::array kRows = {Rows::all, Rows::last};
 constexpr std::array kLayoutKinds = {LayoutKind::whole, LayoutKind::sum, LayoutKind::softmax};
 
 struct Table {
@@ -218,7 +219,8 @@ class PlanReader {
             .layer = layer(reader),
             .microbatch = microbatch(reader),
             .layout = id<LayoutId>(reader, "layout", layouts_.size()),
-            .dtype = dtype(reader, "dtype")};
+            .dtype = dtype(reader, "dtype"),
+            .rows = choice(reader, "rows", kRows)};
   }
 
   Node read_node(ObjectReader& reader) {

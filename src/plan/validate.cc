@@ -245,19 +245,10 @@ class Validator {
       const Role role = plan_.values[i].role;
       if (producers[i] == none && !is_cache(role))
         problem(fmt::format("{}: nothing writes it", name_of(plan_, id)));
-      const bool may_be_last =
-          role == Role::logits || (is_cache(role) && producers[i] != none) ||
-          (role == Role::residual && plan_.logits == LogitsWanted::none && is_last_residual(i));
+      const bool may_be_last = role == Role::logits || (is_cache(role) && producers[i] != none);
       if (!read[i] && !may_be_last)
         problem(fmt::format("{}: dangling, nothing reads it", name_of(plan_, id)));
     }
-  }
-
-  // Without logits a step ends in the residual of its last layer.
-  [[nodiscard]] bool is_last_residual(std::size_t value) const {
-    const NodeId producer = producers[value];
-    return index_of(producer) < plan_.nodes.size() && plan_.at(producer).kind == OpKind::add &&
-           plan_.at(producer).layer + 1 == plan_.model.num_layers;
   }
 
   void check_layouts() {

@@ -20,8 +20,8 @@ struct LayerFolding {
   std::vector<std::uint32_t> kinds;     // By layer of the model: equal where layouts are.
 };
 
-// Equal numbers for layers that all microbatches lay out alike.
-std::vector<std::uint32_t> kinds_of(const StepLayouts& layouts) {
+// Equal numbers for layers that all microbatches lay out alike and that do the same.
+std::vector<std::uint32_t> kinds_of(const PlanHeader& header, const StepLayouts& layouts) {
   std::vector<std::uint32_t> kinds = layouts.microbatches.front().of_layer;
   for (std::size_t m = 1; m < layouts.microbatches.size(); ++m) {
     const std::vector<std::uint32_t>& more = layouts.microbatches[m].of_layer;
@@ -31,14 +31,15 @@ std::vector<std::uint32_t> kinds_of(const StepLayouts& layouts) {
       kinds[layer] = joined.try_emplace({kinds[layer], more[layer]}, next).first->second;
     }
   }
+  if (cuts_last_layer(header)) kinds.back() = *std::ranges::max_element(kinds) + 1;
   return kinds;
 }
 
 // Keeps a layer wherever its kind follows another than ever before; a stretch of known ones is left
 // out where what comes after it, a layer or the logits, then follows the kind that it follows in
 // the model.
-LayerFolding fold_layers(const StepLayouts& layouts) {
-  LayerFolding folding{.kept = {}, .stand_in = {}, .kinds = kinds_of(layouts)};
+LayerFolding fold_layers(const PlanHeader& header, const StepLayouts& layouts) {
+  LayerFolding folding{.kept = {}, .stand_in = {}, .kinds = kinds_of(header, layouts)};
   const std::vector<std::uint32_t>& kinds = folding.kinds;
   folding.stand_in.resize(kinds.size());
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> known;  // Kind before, kind.
@@ -63,8 +64,8 @@ LayerFolding fold_layers(const StepLayouts& layouts) {
   return folding;
 }
 
-LayerFolding nothing_folded(const StepLayouts& layouts) {
-  LayerFolding folding{.kept = {}, .stand_in = {}, .kinds = kinds_of(layouts)};
+LayerFolding nothing_folded(const PlanHeader& header, const StepLayouts& layouts) {
+  LayerFolding folding{.kept = {}, .stand_in = {}, .kinds = kinds_of(header, layouts)};
   for (std::uint32_t layer = 0; layer < folding.kinds.size(); ++layer)
     folding.kept.push_back(layer);
   folding.stand_in = folding.kept;
@@ -219,9 +220,9 @@ class FoldedPlan::Folder {
 };
 
 Result<FoldedPlan> FoldedPlan::make(const PlanHeader& header, const StepLayouts& layouts) {
-  auto folded = Folder(header, layouts, fold_layers(layouts)).run();
+  auto folded = Folder(header, layouts, fold_layers(header, layouts)).run();
   // Problems are told as those of the whole plan, which numbers layers as the model does.
-  if (!folded) folded = Folder(header, layouts, nothing_folded(layouts)).run();
+  if (!folded) folded = Folder(header, layouts, nothing_folded(header, layouts)).run();
   if (!folded) {
     return invalid_input(
         fmt::format("{}: no valid plan: {}", header.strategy, join_problems(folded.error())));

@@ -11,10 +11,10 @@
 //   same times: one stands for all of its like. They are found by refining a partition until it no
 //   longer changes.
 //
-// Results are equal to simulate()'s to the nanosecond, energy up to the rounding of sums. Where
-// they cannot be had that way (communications of different nodes that meet on a link need the event
-// loop, messages one by one are of the whole plan), the whole step is simulated and `folded` says
-// so.
+// Results are equal to simulate()'s to the nanosecond, energy up to the rounding of sums; of
+// moments at which memory is equally full, another one may be told of. Where they cannot be had
+// that way (communications of different nodes that meet on a link need the event loop, messages one
+// by one are of the whole plan), the whole step is simulated and `folded` says so.
 
 #include <cstdint>
 #include <optional>

@@ -578,8 +578,7 @@ Status StepCosts::check_length(const Plan& plan, const Machine& machine,
   for (std::size_t n = 0; n < class_of_.size(); ++n) {
     const Node& node = plan.nodes[n];
     const Role role = plan.at(node.outputs.front()).role;
-    const bool of_logits =
-        role == Role::final_hidden || role == Role::final_normed || role == Role::logits;
+    const bool of_logits = role == Role::final_normed || role == Role::logits;
     const bool repeats = node.layer >= 0 && !of_logits && !layer_repeats.empty();
     total += static_cast<double>(classes_[class_of_[n]].longest.ns) *
              static_cast<double>(repeats ? layer_repeats[static_cast<std::size_t>(node.layer)] : 1);

@@ -84,4 +84,18 @@ std::int64_t attention_flops(const ModelSpec& model, const AttentionExtent& exte
   return 4 * model.num_q_heads * model.head_dim * attended_pairs(extent, model.sliding_window);
 }
 
+double prefill_flops(const ModelSpec& model, std::int64_t prompt_len) {
+  const auto tokens = static_cast<double>(prompt_len);
+  const std::int64_t k_and_v = 2 * 2 * model.num_kv_heads * model.head_dim * model.hidden_size;
+  const std::int64_t linear = attention_linear_flops_per_token(model) + ffn_flops_per_token(model);
+  const auto attention = [&](std::int64_t q_len) {
+    return static_cast<double>(attention_flops(model, {.q_len = q_len, .kv_len = prompt_len}));
+  };
+  const double layer = tokens * static_cast<double>(linear) + attention(prompt_len);
+  const double last_layer =
+      tokens * static_cast<double>(k_and_v) + static_cast<double>(linear - k_and_v) + attention(1);
+  return static_cast<double>(model.num_layers - 1) * layer + last_layer +
+         static_cast<double>(lm_head_flops_per_token(model));
+}
+
 }  // namespace weir

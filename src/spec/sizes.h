@@ -32,4 +32,8 @@ struct AttentionExtent {
 // q k^T and p v of one layer, all heads, one sequence: 4 N D per attended pair.
 [[nodiscard]] std::int64_t attention_flops(const ModelSpec& model, const AttentionExtent& extent);
 
+// The least from a prompt to its first token: in the last layer only K and V are needed of all
+// tokens, everything else, and the logits, of the last one. Prompts of at least one token.
+[[nodiscard]] double prefill_flops(const ModelSpec& model, std::int64_t prompt_len);
+
 }  // namespace weir

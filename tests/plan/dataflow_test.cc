@@ -52,7 +52,7 @@ TEST(Dataflow, EveryLayerOfTheModelIsThere) {
     expected.push_back(fmt::format("layer 2 of microbatch 0: found 0 {} ops, allowed 1", op));
   const NodeId norm = node_at(plan, OpKind::final_norm, {.layer = 1});
   const NodeId last = node_at(plan, OpKind::add, {.layer = 1, .skip = 1});
-  expected.push_back(name(plan, norm) + ": its final_hidden is that of " + name(plan, last) +
+  expected.push_back(name(plan, norm) + ": its residual is that of " + name(plan, last) +
                      ", allowed that of add (ffn_branch) of layer 2");
   EXPECT_EQ(problems_in(plan), expected);
 }
@@ -73,9 +73,65 @@ TEST(Dataflow, TheSamplerFindsOneSetOfLogits) {
 TEST(Dataflow, LogitsAreComputedOnlyWhereTheyAreWanted) {
   Plan plan = tensor_pipeline_plan({.logits = LogitsWanted::all});
   plan.logits = LogitsWanted::none;
-  EXPECT_EQ(problems_in(plan),
-            (Problems{"microbatch 0: found 1 lm_head ops, allowed 0",
-                      "microbatch 0: found 1 logits that no op reads, allowed 0"}));
+  Problems expected = {
+      "layer 1 of microbatch 0: found an attention op, allowed none without logits"};
+  for (const char* op : {"o_proj", "add (attn_branch)", "ffn_norm", "ffn_up", "activation",
+                         "ffn_down", "add (ffn_branch)"})
+    expected.push_back(fmt::format("layer 1 of microbatch 0: found 1 {} ops, allowed 0", op));
+  expected.emplace_back("microbatch 0: found 1 lm_head ops, allowed 0");
+  expected.emplace_back("microbatch 0: found 1 logits that no op reads, allowed 0");
+  EXPECT_EQ(problems_in(plan), expected);
+}
+
+TEST(Dataflow, RowsAreLeftOutInTheLastLayerOnly) {
+  Plan plan = tensor_pipeline_plan({.logits = LogitsWanted::last});
+  ASSERT_EQ(problems_in(plan), Problems{});
+  plan.logits = LogitsWanted::all;
+  Problems expected;
+  for (std::size_t i = 0; i < plan.values.size(); ++i) {
+    if (plan.values[i].rows == Rows::last)
+      expected.push_back(name(plan, static_cast<ValueId>(i)) + ": found last rows, allowed all");
+  }
+  EXPECT_GT(expected.size(), 10U);
+  EXPECT_EQ(problems_in(plan), expected);
+}
+
+TEST(Dataflow, TheLogitsAreThoseThatAreWanted) {
+  Plan plan = tensor_pipeline_plan({.logits = LogitsWanted::all});
+  plan.logits = LogitsWanted::last;
+  const ValueId logits = plan.at(node_at(plan, OpKind::lm_head, {.layer = 1})).outputs[0];
+  EXPECT_EQ(problems_in(plan), Problems{name(plan, logits) + ": found all rows, allowed last"});
+  plan.limits = {{.q_len = 1, .kv_len = 12}};  // The one row is the last.
+  EXPECT_EQ(problems_in(plan), Problems{});
+}
+
+TEST(Dataflow, TheLastRowsDoNotBecomeAll) {
+  // q of the last rows is copied to where all of it would be, and cut again.
+  Plan plan = tensor_pipeline_plan({.logits = LogitsWanted::last});
+  const NodeId cut = node_at(plan, OpKind::slice, {.layer = 1});
+  const auto add_value = [&](const Value& value) {
+    plan.values.push_back(value);
+    return static_cast<ValueId>(plan.values.size() - 1);
+  };
+  const ValueId all_again = add_value(Value(plan.at(plan.at(cut).inputs[0])));
+  const ValueId last_again = add_value(Value(plan.at(plan.at(cut).outputs[0])));
+  Node back = plan.at(cut);
+  back.kind = OpKind::copy;
+  back.inputs = plan.at(cut).outputs;
+  back.outputs = {all_again};
+  Node again = plan.at(cut);
+  again.inputs = {all_again};
+  again.outputs = {last_again};
+  const auto first = static_cast<NodeId>(plan.nodes.size());
+  plan.nodes.push_back(back);
+  plan.nodes.push_back(again);
+  const NodeId attention = node_at(plan, OpKind::attention, {.layer = 1});
+  at(plan, attention).inputs[0] = last_again;
+  PlanDevice& device = plan.devices[0];
+  device.comm.push_back(first);
+  device.compute.insert(std::ranges::find(device.compute, attention),
+                        static_cast<NodeId>(index_of(first) + 1));
+  EXPECT_EQ(problems_in(plan), Problems{name(plan, first) + ": makes all rows of the last ones"});
 }
 
 TEST(Dataflow, TheFfnAddsToWhatAttentionHasAddedTo) {

@@ -41,8 +41,7 @@ const Kinds kLayerOfMany = {attn_norm,  qkv_proj,   rope,       kv_append, atten
 
 TEST(Lower, ASingleDeviceComputesAndNeverCommunicates) {
   const Plan plan = single_device_plan();
-  EXPECT_EQ(kinds_of(plan),
-            joined({{embed}, kLayerOfOne, kLayerOfOne, {slice, final_norm, lm_head}}));
+  EXPECT_EQ(kinds_of(plan), joined({{embed}, kLayerOfOne, kLayerOfOne, {final_norm, lm_head}}));
   EXPECT_TRUE(plan.devices[0].comm.empty());
   EXPECT_EQ(plan.devices[0].compute.size(), plan.nodes.size());
 }
@@ -50,14 +49,13 @@ TEST(Lower, ASingleDeviceComputesAndNeverCommunicates) {
 TEST(Lower, TensorParallelLayersAllReduceTwice) {
   const Plan plan = tensor_parallel_plan();
   EXPECT_EQ(kinds_of(plan),
-            joined({{embed}, kLayerOfMany, kLayerOfMany, {slice, final_norm, lm_head, gather}}));
+            joined({{embed}, kLayerOfMany, kLayerOfMany, {final_norm, lm_head, gather}}));
 }
 
 TEST(Lower, StagesHandOnTheResidualOnce) {
   const Plan plan = two_stage_plan();
-  EXPECT_EQ(
-      kinds_of(plan),
-      joined({{embed}, kLayerOfMany, {copy}, kLayerOfMany, {slice, final_norm, lm_head, gather}}));
+  EXPECT_EQ(kinds_of(plan),
+            joined({{embed}, kLayerOfMany, {copy}, kLayerOfMany, {final_norm, lm_head, gather}}));
   const auto handed_on = std::ranges::find(plan.nodes, copy, &Node::kind);
   EXPECT_EQ(plan.at(handed_on->inputs.front()).role, Role::residual);
   EXPECT_EQ(plan.at(handed_on->devices), device_range(0, 4));
@@ -166,7 +164,7 @@ TEST(Lower, KeyBlocksOnTwoDevicesAreMergedBySoftmax) {
   const Plan plan = lower(header, layouts);
   const Kinds expected = {attn_norm, qkv_proj, rope,     kv_copy, copy,       attention, reduce,
                           o_proj,    add,      ffn_norm, ffn_up,  activation, ffn_down,  add};
-  EXPECT_EQ(kinds_of(plan), joined({{embed}, expected, expected, {slice, final_norm, lm_head}}));
+  EXPECT_EQ(kinds_of(plan), joined({{embed}, expected, expected, {final_norm, lm_head}}));
 }
 
 TEST(Lower, SequenceParallelResidualsScatterAndGather) {
@@ -182,15 +180,53 @@ TEST(Lower, SequenceParallelResidualsScatterAndGather) {
   const Plan plan = lower(header, layouts);
   EXPECT_EQ(count_of(plan, all_reduce), 0U);
   EXPECT_EQ(count_of(plan, reduce_scatter), 4U);
-  EXPECT_EQ(count_of(plan, all_gather), 4U);
+  EXPECT_EQ(count_of(plan, all_gather), 4U + 1U);  // Before lm_head.
   EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
 }
 
-TEST(Lower, WithoutLogitsTheStepEndsInTheResidual) {
+TEST(Lower, WithoutLogitsTheStepEndsInTheLastCache) {
   PlanHeader header = tiny_header(1);
   header.logits = LogitsWanted::none;
   const Plan plan = lower(header, tensor_parallel_layouts(header, device_range(0, 1)));
-  EXPECT_EQ(kinds_of(plan), joined({{embed}, kLayerOfOne, kLayerOfOne}));
+  EXPECT_EQ(kinds_of(plan), joined({{embed}, kLayerOfOne, {attn_norm, qkv_proj, rope, kv_append}}));
+  EXPECT_EQ(plan.nodes.back().inputs.size(), 4U);
+  const Node& projection = plan.nodes[plan.nodes.size() - 3];
+  ASSERT_EQ(projection.outputs.size(), 2U);
+  EXPECT_EQ(plan.at(projection.outputs[0]).role, Role::k);
+  EXPECT_EQ(plan.at(projection.outputs[1]).role, Role::v);
+  EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
+}
+
+Rows rows_of(const Plan& plan, const Node& node) { return plan.at(node.outputs[0]).rows; }
+
+TEST(Lower, TheLastLayerGoesOnWithTheLastRows) {
+  PlanHeader header = tiny_header(2);
+  header.logits = LogitsWanted::last;
+  const Plan plan = lower(header, tensor_parallel_layouts(header, device_range(0, 2)));
+  const Kinds last = {attn_norm,  qkv_proj, rope,       kv_append, slice,    attention,
+                      slice,      o_proj,   all_reduce, add,       ffn_norm, ffn_up,
+                      activation, ffn_down, all_reduce, add};
+  EXPECT_EQ(kinds_of(plan), joined({{embed}, kLayerOfMany, last, {final_norm, lm_head, gather}}));
+  bool cut = false;
+  for (const Node& node : plan.nodes) {
+    cut = cut || node.kind == slice;
+    EXPECT_EQ(rows_of(plan, node), cut ? Rows::last : Rows::all) << to_string(node.kind);
+  }
+  EXPECT_EQ(problems_in(plan), std::vector<std::string>{});
+}
+
+TEST(Lower, OfOneNewTokenThereIsNothingToLeaveOut) {
+  PlanHeader header = tiny_header(2, 2, 3);
+  header.logits = LogitsWanted::last;
+  for (RequestLengths& lengths : header.limits) lengths.q_len = 1;
+  const Plan plan = lower(header, tensor_parallel_layouts(header, device_range(0, 2)));
+  EXPECT_EQ(kinds_of(plan),
+            joined({{embed}, kLayerOfMany, kLayerOfMany, {final_norm, lm_head, gather}}));
+  EXPECT_FALSE(cuts_last_layer(header));
+  header.limits[1].q_len = 2;  // One of them has more.
+  EXPECT_TRUE(cuts_last_layer(header));
+  EXPECT_EQ(count_of(lower(header, tensor_parallel_layouts(header, device_range(0, 2))), slice),
+            2U);
 }
 
 TEST(Lower, MicrobatchesAreQueuedInTheOrderThatIsAskedFor) {

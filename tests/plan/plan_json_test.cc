@@ -116,7 +116,7 @@ TEST(PlanJson, SaysWhatIsWrongWhere) {
   const json good = plan_to_json(single_device_plan());
   const std::vector<Damage> cases = {
       {"/format", "chakra", "format: found \"chakra\", allowed \"weir-plan\""},
-      {"/version", 2, "version: found 2, allowed an integer in 1..1"},
+      {"/version", 1, "version: found 1, allowed an integer in 2..2"},
       {"/logits", "some", "logits: found \"some\", allowed one of: none, last, all"},
       {"/kv_dtype", "fp8", "kv_dtype: found \"fp8\", allowed one of: f32, bf16, f16"},
       {"/model/config/num_hidden_layers", 0, "model.config.num_hidden_layers: found 0"},
@@ -127,7 +127,7 @@ TEST(PlanJson, SaysWhatIsWrongWhere) {
        "microbatches[0]: found [0, 2], allowed [begin, end] with both "
        "in 0..1"},
       {"/devices/0/memory_bytes", -1, "devices[0].memory_bytes: found -1"},
-      {"/devices/0/compute/2", 99, "devices[0].compute[2]: found 99, allowed an integer in 0..27"},
+      {"/devices/0/compute/2", 99, "devices[0].compute[2]: found 99, allowed an integer in 0..26"},
       {"/groups/0/devices/0", 1, "groups[0].devices[0]: found 1, allowed an integer in 0..0"},
       {"/layouts/0/kind", "part",
        "layouts[0].kind: found \"part\", allowed one of: whole, sum, "
@@ -146,6 +146,7 @@ TEST(PlanJson, SaysWhatIsWrongWhere) {
       {"/values/0/layer", 2, "values[0].layer: found 2, allowed an integer in -1..1"},
       {"/values/0/microbatch", 1, "values[0].microbatch: found 1, allowed an integer in 0..0"},
       {"/values/0/layout", -1, "values[0].layout: found -1"},
+      {"/values/0/rows", "first", "values[0].rows: found \"first\", allowed one of: all, last"},
       {"/nodes/1/kind", "send", "nodes[1].kind: found \"send\", allowed one of: embed"},
       {"/nodes/1/devices", 1, "nodes[1].devices: found 1, allowed an integer in 0..0"},
       {"/nodes/1/inputs/0", 1000, "nodes[1].inputs[0]: found 1000"},

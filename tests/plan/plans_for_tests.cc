@@ -22,21 +22,14 @@ Layout cut(const std::vector<DeviceId>& group, Cut axis, std::int64_t count) {
   return layout;
 }
 
-// Only the last token, whose logits are wanted.
-Layout of_last_token(Layout layout) {
-  for (Piece& piece : layout.pieces)
-    piece.box.token = {.begin = Bound::before_end(1), .end = Bound::end()};
-  return layout;
-}
-
 // The embedding and the logits of a microbatch, around layers that are filled in by the caller.
 MicrobatchLayouts ends(const PlanHeader& header, const std::vector<DeviceId>& first,
                        const std::vector<DeviceId>& last) {
   MicrobatchLayouts layouts;
   layouts.requests = {.begin = 0, .end = static_cast<std::int64_t>(header.limits.size())};
   layouts.embedding = replicated(first);
-  layouts.logits = of_last_token(cut(last, Cut::dim, header.model.vocab_size));
-  layouts.logits_out = of_last_token(replicated(std::vector{last.front()}));
+  layouts.logits = cut(last, Cut::dim, header.model.vocab_size);
+  layouts.logits_out = replicated(std::vector{last.front()});
   return layouts;
 }
 
@@ -63,7 +56,7 @@ PlanHeader tiny_header(std::int64_t num_devices, std::int64_t num_layers,
       .strategy = "by hand",
       .activation_dtype = DType::bf16,
       .kv_dtype = DType::bf16,
-      .logits = LogitsWanted::last,
+      .logits = LogitsWanted::all,
       .limits = StepLengths(static_cast<std::size_t>(num_requests), {.q_len = 16, .kv_len = 64}),
       .devices = {}};
   for (std::int64_t i = 0; i < num_devices; ++i)

@@ -10,7 +10,7 @@ namespace weir {
 // A gated, grouped-query model: 4 query heads on 2 KV heads of 8, hidden 32, FFN 64, vocabulary 96.
 [[nodiscard]] ModelSpec tiny_model(std::int64_t num_layers = 2);
 
-// bf16, last logits, `num_requests` requests of up to 16 new tokens and 64 positions.
+// bf16, all logits, `num_requests` requests of up to 16 new tokens and 64 positions.
 [[nodiscard]] PlanHeader tiny_header(std::int64_t num_devices, std::int64_t num_layers = 2,
                                      std::int64_t num_requests = 1);
 

@@ -36,7 +36,11 @@ TEST(ShapeText, ShowsWhatOneDeviceHolds) {
   EXPECT_EQ(shape_text(plan, plan.at(attention->inputs[0])), "[q_len, 2, 8]");
   EXPECT_EQ(shape_text(plan, plan.at(attention->inputs[1])), "[kv_len, 1, 8]");
   EXPECT_EQ(shape_text(plan, plan.values[0]), "[q_len, 32]");
-  EXPECT_EQ(shape_text(plan, plan.values.back()), "[1, 96]");
+  EXPECT_EQ(shape_text(plan, plan.values.back()), "[q_len, 96]");
+  PlanHeader header = tiny_header(1);
+  header.logits = LogitsWanted::last;
+  const Plan last = lower(header, tensor_parallel_layouts(header, device_range(0, 1)));
+  EXPECT_EQ(shape_text(last, last.values.back()), "[1, 96]");
 }
 
 TEST(ShapeText, SeveralRequestsAreCounted) {

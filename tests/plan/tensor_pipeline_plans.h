@@ -14,7 +14,7 @@ struct TensorPipelineCase {
   std::int64_t microbatches = 1;
   StepLengths limits = {{.q_len = 4, .kv_len = 12}};  // One entry per request.
   ModelSpec model = tiny_model();
-  LogitsWanted logits = LogitsWanted::last;
+  LogitsWanted logits = LogitsWanted::all;
   std::optional<std::int64_t> memory_bytes = {};  // Of every device.
 };
 

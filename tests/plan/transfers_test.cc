@@ -293,13 +293,21 @@ TEST(Transfers, NothingIsSentByComputeAndNothingByShiftingInPlace) {
 }
 
 TEST(Transfers, ATensorParallelStepSendsTwoAllReducesPerLayer) {
-  const Plan plan = tensor_pipeline_plan(
-      {.tp = 4, .limits = {{.q_len = 5, .kv_len = 9}}, .logits = LogitsWanted::none});
-  std::int64_t bytes = 0;
-  for (std::uint32_t i = 0; i < plan.nodes.size(); ++i)
-    bytes += bytes_sent(plan, NodeId{i}, plan.limits);
-  const std::int64_t residual = 5 * 32 * 2;
-  EXPECT_EQ(bytes, (2 * plan.model.num_layers + 1) * 2 * 3 * residual);  // And the embedding's.
+  const auto sent = [](LogitsWanted logits) {
+    const Plan plan =
+        tensor_pipeline_plan({.tp = 4, .limits = {{.q_len = 5, .kv_len = 9}}, .logits = logits});
+    std::int64_t bytes = 0;
+    for (std::uint32_t i = 0; i < plan.nodes.size(); ++i)
+      bytes += bytes_sent(plan, NodeId{i}, plan.limits);
+    return bytes;
+  };
+  const std::int64_t row = 32 * 2;
+  const std::int64_t all_reduce = 2 * 3 * 5 * row;
+  const std::int64_t logits = 96 * 2 * 3 / 4;  // Of a token, to the sampler.
+  EXPECT_EQ(sent(LogitsWanted::all),
+            (1 + 2 * 2) * all_reduce + 5 * logits);  // And the embedding's.
+  EXPECT_EQ(sent(LogitsWanted::last), (1 + 2) * all_reduce + 2 * 2 * 3 * row + logits);
+  EXPECT_EQ(sent(LogitsWanted::none), (1 + 2) * all_reduce);
 }
 
 TEST(Law5BytesSent, AreBytesReceived) {

@@ -1,7 +1,9 @@
 #include "plan/work.h"
 
 #include <optional>
+#include <string>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -63,10 +65,15 @@ const StepLengths kMixed = {
     {.q_len = 5, .kv_len = 5}, {.q_len = 1, .kv_len = 40}, {.q_len = 3, .kv_len = 9}};
 constexpr std::int64_t kMixedTokens = 5 + 1 + 3;
 
-// All layers for every token, lm_head for the last token of each request.
+// All layers and lm_head for every token.
 std::int64_t expected_linear_flops(const ModelSpec& model) {
-  const std::int64_t per_token = linear_flops_per_token(model) - lm_head_flops_per_token(model);
-  return kMixedTokens * per_token + 3 * lm_head_flops_per_token(model);
+  return kMixedTokens * linear_flops_per_token(model);
+}
+
+// Of one layer and token: o_proj and the FFN.
+std::int64_t flops_behind_attention(const ModelSpec& model) {
+  return 2 * model.num_q_heads * model.head_dim * model.hidden_size +
+         (model.gated_ffn ? 6 : 4) * model.intermediate_size * model.hidden_size;
 }
 
 TEST(Work, LinearFlopsOfAStepAreThoseOfTheModelHoweverItIsSplit) {
@@ -76,14 +83,28 @@ TEST(Work, LinearFlopsOfAStepAreThoseOfTheModelHoweverItIsSplit) {
     for (const std::int64_t tp : {1, 2}) {  // Up to the number of KV heads.
       for (const std::int64_t pp : {1, 2}) {
         for (const std::int64_t microbatches : {1, 3}) {
-          EXPECT_EQ(flops_of(tensor_pipeline_plan({.tp = tp,
-                                                   .pp = pp,
-                                                   .microbatches = microbatches,
-                                                   .limits = kMixed,
-                                                   .model = model}),
-                             OpClass::linear),
+          TensorPipelineCase choice = {
+              .tp = tp, .pp = pp, .microbatches = microbatches, .limits = kMixed, .model = model};
+          const std::string where =
+              fmt::format("tp {} pp {} microbatches {}", tp, pp, microbatches);
+          EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::linear),
                     expected_linear_flops(model))
-              << "tp " << tp << " pp " << pp << " microbatches " << microbatches;
+              << where;
+          // For the last logits the last layer makes q, k and v of all tokens, the rest of one.
+          choice.logits = LogitsWanted::last;
+          EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::linear),
+                    expected_linear_flops(model) -
+                        (kMixedTokens - 3) *
+                            (flops_behind_attention(model) + lm_head_flops_per_token(model)))
+              << where;
+          // Without logits it ends with k and v.
+          choice.logits = LogitsWanted::none;
+          const std::int64_t q_flops = 2 * model.num_q_heads * model.head_dim * model.hidden_size;
+          EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::linear),
+                    expected_linear_flops(model) -
+                        kMixedTokens * (q_flops + flops_behind_attention(model) +
+                                        lm_head_flops_per_token(model)))
+              << where;
         }
       }
     }
@@ -110,32 +131,26 @@ TEST(Work, BiasesAddOneFlopPerElement) {
   }
 }
 
-TEST(Work, LogitsOfAllTokensAreComputedOnlyWhereTheyAreWanted) {
-  const ModelSpec model = tiny_model();
-  const std::int64_t layers =
-      kMixedTokens * (linear_flops_per_token(model) - lm_head_flops_per_token(model));
-  EXPECT_EQ(flops_of(tensor_pipeline_plan({.limits = kMixed, .logits = LogitsWanted::all}),
-                     OpClass::linear),
-            kMixedTokens * linear_flops_per_token(model));
-  EXPECT_EQ(flops_of(tensor_pipeline_plan({.limits = kMixed, .logits = LogitsWanted::none}),
-                     OpClass::linear),
-            layers);
-}
-
 TEST(Work, AttentionFlopsAreThoseOfTheVisiblePairsHoweverItIsSplit) {
   for (const std::optional<std::int64_t> window :
        {std::optional<std::int64_t>(), std::optional<std::int64_t>(6)}) {
     ModelSpec model = tiny_model();
     model.sliding_window = window;
     std::int64_t expected = 0;
+    std::int64_t expected_of_last = 0;  // One query of each request in the last layer.
     for (const RequestLengths& lengths : kMixed) {
-      expected += model.num_layers *
-                  attention_flops(model, {.q_len = lengths.q_len, .kv_len = lengths.kv_len});
+      const std::int64_t of_all =
+          attention_flops(model, {.q_len = lengths.q_len, .kv_len = lengths.kv_len});
+      expected += model.num_layers * of_all;
+      expected_of_last += (model.num_layers - 1) * of_all +
+                          attention_flops(model, {.q_len = 1, .kv_len = lengths.kv_len});
     }
     for (const std::int64_t tp : {1, 2, 4}) {
-      EXPECT_EQ(flops_of(tensor_pipeline_plan({.tp = tp, .limits = kMixed, .model = model}),
-                         OpClass::attention),
-                expected)
+      TensorPipelineCase choice = {.tp = tp, .limits = kMixed, .model = model};
+      EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::attention), expected)
+          << "tp " << tp << " window " << window.value_or(0);
+      choice.logits = LogitsWanted::last;
+      EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::attention), expected_of_last)
           << "tp " << tp << " window " << window.value_or(0);
     }
   }

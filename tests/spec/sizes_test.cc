@@ -145,5 +145,17 @@ TEST(AttentionFlops, AreFourPerPairAndDimension) {
   EXPECT_EQ(attention_flops(notes_model(), {.q_len = 4, .kv_len = 4}), 4LL * 4096 * 10);
 }
 
+// 4 layers of 4,096, FFN 16,384 gated, vocabulary 32,000.
+TEST(PrefillFlops, LeaveOutOfTheLastLayerWhatNobodyReads) {
+  const double square = 4096.0 * 4096;
+  const double layer = 2 * (4 * square + 3 * 4 * square);
+  const double head = 2.0 * 32000 * 4096;
+  EXPECT_DOUBLE_EQ(prefill_flops(notes_model(), 1), 4 * (layer + 4 * 4096) + head);
+  const double pairs = 100 * 101 / 2;
+  EXPECT_DOUBLE_EQ(
+      prefill_flops(notes_model(), 100),
+      3 * (100 * layer + 4 * 4096 * pairs) + 99 * 2 * 2 * square + layer + 4 * 4096 * 100 + head);
+}
+
 }  // namespace
 }  // namespace weir

@@ -68,6 +68,7 @@ struct Symbols {
   std::int64_t a = 4;    // Bytes of an activation,
   std::int64_t e = 4;    // of an element of the KV cache,
   std::int64_t lse = 4;  // and of a log-sum-exp.
+  std::int64_t R = 0;    // Requests with new tokens.
   std::int64_t T = 0;    // New tokens.
   std::int64_t W = 0;    // Tokens whose logits are wanted.
 };
@@ -78,8 +79,9 @@ Symbols symbols_of(const StepSetup& setup) {
   s.e = size_in_bytes(setup.kv_dtype);
   for (const RequestShape& request : setup.step) {
     s.T += request.q_len;
-    s.W += request.q_len > 0 ? 1 : 0;
+    s.R += request.q_len > 0 ? 1 : 0;
   }
+  s.W = setup.logits == LogitsWanted::all ? s.T : s.R;
   return s;
 }
 
@@ -171,12 +173,60 @@ TEST(BytesSent, SequenceParallelSendsEmbeddingAndStagesLess) {
                   {"sequence_parallel", text(kFrom)}},
                  [tp = tp, pp = pp](const StepSetup& /*setup*/, const Symbols& s) {
                    StepBytes bytes = tensor_parallel_bytes(s, tp, pp - 1);
-                   if (s.T < kFrom * s.W) return bytes;
+                   if (s.T < kFrom * s.R) return bytes;
                    bytes.embedding /= 2;
                    bytes.stages = (pp - 1) * s.T * s.H * s.a;
                    bytes.logits += s.W * (tp - 1) * s.H * s.a;
                    return bytes;
                  });
+  }
+}
+
+// K and V are of all tokens; what follows them, in the last layer of a step that wants the last
+// logits, is of one row a request.
+TEST(BytesSent, TheLastLayerGoesOnWithTheLastRows) {
+  const std::vector<std::pair<std::string, OptionValues>> strategies = {
+      {"tp_pp", {{"tp", "4"}, {"pp", "3"}}},
+      {"tp_pp", {{"tp", "4"}, {"sequence_parallel", "500"}}},
+      {"attention_pool", {{"tp", "2"}, {"pool", "3"}, {"split", "query_blocks"}}},
+      {"attention_pool", {{"tp", "2"}, {"pool", "3"}, {"split", "kv_blocks"}}},
+      {"two_level", {{"head_groups", "2"}, {"dim_slices", "2"}}},
+      {"context_parallel", {{"cp", "3"}, {"exchange", "ring"}}},
+      {"context_parallel", {{"cp", "3"}, {"exchange", "all_to_all"}}}};
+  for (const auto& [strategy, options] : strategies) {
+    StepSetup setup = {.model = model_with_distinct_dimensions(),
+                       .strategy = strategy,
+                       .options = options,
+                       .step = {{.past_len = 3000, .q_len = 2500, .max_len = 40000},
+                                {.past_len = 0, .q_len = 700, .max_len = 40000}}};
+    const std::string where = fmt::format("{} {}", strategy, fmt::join(options, " "));
+    const auto of_all = planned(setup);
+    setup.logits = LogitsWanted::last;
+    const auto of_last = planned(setup);
+    ASSERT_TRUE(of_all && of_last);
+    StepBytes all = bytes_by_kind(*of_all);
+    StepBytes last = bytes_by_kind(*of_last);
+    const LayerBytes whole = all.layers.back();
+    const LayerBytes cut = last.layers.back();
+    EXPECT_EQ(cut.kv, whole.kv) << where;
+    EXPECT_EQ(cut.kv_rounds, 0) << where;  // Queries go to where keys lie.
+    const Symbols s = symbols_of(setup);
+    const std::int64_t row = s.W * s.H * s.a;  // On each device, twice; scores: of all positions.
+    constexpr std::int64_t kDevices = 8;
+    EXPECT_LE(cut.q, kDevices * s.W * s.N * s.D * s.a) << where;
+    EXPECT_LE(cut.attention, kDevices * s.W * s.N * (s.D * s.a + s.lse)) << where;
+    // A residual that is cut by tokens is still gathered for K and V.
+    const std::int64_t gathered =
+        options.contains("sequence_parallel") ? 3 * s.T * s.H * s.a : std::int64_t{0};
+    EXPECT_LE(cut.branches, gathered + 4 * kDevices * row) << where;
+    if (strategy == "tp_pp") {
+      EXPECT_EQ(cut.branches, gathered + 4 * 3 * row) << where;
+    }
+    all.layers.pop_back();
+    last.layers.pop_back();
+    EXPECT_EQ(last.layers, all.layers) << where;
+    EXPECT_EQ(last.embedding, all.embedding) << where;
+    EXPECT_EQ(last.stages, all.stages) << where;
   }
 }
 

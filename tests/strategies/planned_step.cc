@@ -37,9 +37,10 @@ std::int64_t& place_of(StepBytes& bytes, const Plan& plan, const Node& node) {
     case Role::ffn_hidden:
       return layer.branches;
     case Role::residual:
-      if (plan.at(node.outputs.front()).role == Role::final_hidden) return bytes.logits;
+      if (moved.layer + 1 == plan.model.num_layers ||
+          plan.at(node.outputs.front()).rows == Rows::last)
+        return bytes.logits;
       return moved.layer < 0 ? bytes.embedding : bytes.stages;
-    case Role::final_hidden:
     case Role::final_normed:
     case Role::logits:
       return bytes.logits;
@@ -59,7 +60,7 @@ std::optional<PlannedStep> planned(const StepSetup& setup) {
                        .strategy = made->label,
                        .activation_dtype = setup.activation_dtype,
                        .kv_dtype = setup.kv_dtype,
-                       .logits = LogitsWanted::last,
+                       .logits = setup.logits,
                        .limits = {},
                        .devices = {}};
   for (const RequestShape& request : setup.step) {

@@ -20,6 +20,7 @@ struct StepSetup {
   StepShape step;
   DType activation_dtype = DType::f32;
   DType kv_dtype = DType::f32;
+  LogitsWanted logits = LogitsWanted::all;
 };
 
 struct PlannedStep {
@@ -27,7 +28,7 @@ struct PlannedStep {
   StepLengths lengths;
 };
 
-// Logits of the last tokens, devices without a memory limit. A setup that has no valid plan fails
+// Devices without a memory limit. A setup that has no valid plan fails
 // the test that asks for it.
 [[nodiscard]] std::optional<PlannedStep> planned(const StepSetup& setup);
 
@@ -47,7 +48,8 @@ struct StepBytes {
   std::int64_t embedding = 0;
   std::vector<LayerBytes> layers;
   std::int64_t stages = 0;  // The residual from stage to stage.
-  std::int64_t logits = 0;  // The last tokens to lm_head, and its logits to the sampler.
+  std::int64_t logits = 0;  // The residual to the last layer's last rows and to lm_head, and its
+                            // logits to the sampler.
 
   bool operator==(const StepBytes&) const = default;
 };

@@ -38,11 +38,11 @@ class ContextParallel final : public Strategy {
     StepLayouts layouts;
     for (const Interval requests :
          even_microbatches(static_cast<std::int64_t>(step.size()), shape_.microbatches)) {
-      const std::int64_t blocks = num_blocks(step, requests);
+      const Work work = work_of(step, requests);
       MicrobatchLayouts microbatch = layouts_in_stages(
           model_, stages_, requests,
-          [&](std::span<const DeviceId> group) { return layer(group, requests, blocks); });
-      microbatch.embedding = tokens_of(stages_.groups.front(), requests);
+          [&](std::span<const DeviceId> group) { return layer(group, requests, work); });
+      microbatch.embedding = tokens_of(stages_.groups.front(), requests, work);
       layouts.microbatches.push_back(std::move(microbatch));
     }
     layouts.order = in_microbatch_order(static_cast<std::int64_t>(layouts.microbatches.size()),
@@ -54,29 +54,43 @@ class ContextParallel final : public Strategy {
     if (a.size() != b.size()) return false;
     if (shape_.exchange != Exchange::ring) return true;
     const auto parts = even_microbatches(static_cast<std::int64_t>(a.size()), shape_.microbatches);
-    return std::ranges::all_of(parts, [&](Interval requests) {
-      return num_blocks(a, requests) == num_blocks(b, requests);
-    });
+    return std::ranges::all_of(
+        parts, [&](Interval requests) { return work_of(a, requests) == work_of(b, requests); });
   }
 
  private:
-  // Of K and V positions, for the longest of the requests; at least one.
-  [[nodiscard]] std::int64_t num_blocks(const StepShape& step, Interval requests) const {
+  // What layouts depend on.
+  struct Work {
+    std::int64_t blocks = 1;  // Of K and V positions, for the longest of the requests.
+    // There is nothing to share: with a ring, the first device has all new tokens, and their
+    // queries go to the keys instead of these to them.
+    bool one_token_each = false;
+
+    bool operator==(const Work&) const = default;
+  };
+
+  [[nodiscard]] Work work_of(const StepShape& step, Interval requests) const {
     std::int64_t longest = 1;
+    std::int64_t most_new = 0;
     for (std::int64_t r = requests.begin; r < requests.end; ++r) {
       const RequestShape& request = step[static_cast<std::size_t>(r)];
       longest = std::max(longest, request.past_len + request.q_len);
+      most_new = std::max(most_new, request.q_len);
     }
-    return (longest + shape_.kv_block - 1) / shape_.kv_block;
+    return {.blocks = (longest + shape_.kv_block - 1) / shape_.kv_block,
+            .one_token_each = shape_.exchange == Exchange::ring && most_new <= 1};
   }
 
-  [[nodiscard]] Layout tokens_of(std::span<const DeviceId> group, Interval requests) const {
+  [[nodiscard]] Layout tokens_of(std::span<const DeviceId> group, Interval requests,
+                                 const Work& work) const {
+    if (work.one_token_each)
+      return replicated(group.first(1), {.request = request_range(requests)});
     return token_blocks(group, requests, shape_.balanced);
   }
 
   [[nodiscard]] LayerLayouts layer(std::span<const DeviceId> group, Interval requests,
-                                   std::int64_t blocks) const {
-    const Layout tokens = tokens_of(group, requests);
+                                   const Work& work) const {
+    const Layout tokens = tokens_of(group, requests, work);
     LayerLayouts layer = {.residual = tokens,
                           .q = tokens,
                           .kv = tokens,
@@ -103,9 +117,13 @@ class ContextParallel final : public Strategy {
         break;
       }
       case Exchange::ring:
-        set_cache(layer, shards(group, requests, blocks, 0));
+        set_cache(layer, shards(group, requests, work.blocks, 0));
+        if (work.one_token_each) {
+          layer.rounds = {standing_round(layer.k_cache)};
+          break;
+        }
         for (std::int64_t shift = 0; shift < shape_.cp; ++shift) {
-          layer.rounds.push_back(ring_round(group, requests, blocks, shift));
+          layer.rounds.push_back(ring_round(group, requests, work.blocks, shift));
         }
         break;
     }
@@ -132,12 +150,22 @@ class ContextParallel final : public Strategy {
     return range;
   }
 
+  // Each device attends with all queries to its own shard.
+  static AttentionRound standing_round(const Layout& cache) {
+    Layout attention = {.kind = LayoutKind::softmax, .pieces = cache.pieces};
+    for (Piece& piece : attention.pieces) {
+      piece.over.token = piece.box.token;
+      piece.box.token = Range::all();
+    }
+    return plain_round(cache, cache, std::move(attention));
+  }
+
   // Each device attends with its own queries to the shard that has come round to it.
   [[nodiscard]] AttentionRound ring_round(std::span<const DeviceId> group, Interval requests,
                                           std::int64_t blocks, std::int64_t shift) const {
     const Layout cache = shards(group, requests, blocks, shift);
     Layout attention = {.kind = LayoutKind::softmax, .pieces = {}};
-    for (const Piece& query : tokens_of(group, requests).pieces) {
+    for (const Piece& query : token_blocks(group, requests, shape_.balanced).pieces) {
       bool has_shard = false;
       for (const Piece& shard : cache.pieces) {
         if (shard.device != query.device) continue;
@@ -210,9 +238,10 @@ StrategyEntry context_parallel_strategy() {
   return {.name = "context_parallel",
           .help =
               "Splits the new tokens of a step over cp devices, each with all weights.\n"
-              "Sends K and V round a ring, to everybody (all_gather), or swaps tokens for heads "
-              "(all_to_all, Ulysses).\n"
-              "Pays for long prompts of models that fit on one device; decode gains little.",
+              "Sends K and V round a ring (queries to K and V in steps of one token), to everybody "
+              "(all_gather), or swaps tokens for heads (all_to_all, Ulysses).\n"
+              "Pays for long prompts of models that fit on one device; in decode with a ring "
+              "attention alone is shared.",
           .options = kContextParallelOptions,
           .make = make_context_parallel};
 }

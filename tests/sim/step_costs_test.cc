@@ -103,13 +103,13 @@ ClusterSpec measured_cluster(std::int64_t devices, std::int64_t l3) {
   return cluster;
 }
 
-ValidPlan decode_plan(const char* strategy, const OptionValues& options) {
+ValidPlan decode_plan(const char* strategy, const OptionValues& options, std::int64_t q_len = 1) {
   const auto named = make_strategy(strategy, options, tiny_model());
   EXPECT_TRUE(named.has_value());
   PlanHeader header = tiny_header(named->strategy->num_devices(), 2, 1);
-  header.limits = {{.q_len = 1, .kv_len = 64}};
-  auto plan = validate(
-      lower(header, named->strategy->layouts({{.past_len = 63, .q_len = 1, .max_len = 64}})));
+  header.limits = {{.q_len = q_len, .kv_len = 64}};
+  auto plan = validate(lower(
+      header, named->strategy->layouts({{.past_len = 64 - q_len, .q_len = q_len, .max_len = 64}})));
   EXPECT_TRUE(plan.has_value());
   return *std::move(plan);
 }
@@ -147,7 +147,7 @@ TEST(StepCosts, AnL3ThatDevicesShareHoldsWhatTheyStreamTogether) {
 // Out of the sender's memory into a buffer that stays in L3 from layer to layer, and from there to
 // the receiver.
 TEST(StepCosts, KeysAndValuesOfOthersAreCopiedOutOfTheirCacheFirst) {
-  const ValidPlan plan = decode_plan("context_parallel", {{"cp", "2"}, {"kv_block", "16"}});
+  const ValidPlan plan = decode_plan("context_parallel", {{"cp", "2"}, {"kv_block", "16"}}, 2);
   const auto cost_of_copy = [&](std::int64_t l3) {
     ClusterSpec cluster = measured_cluster(2, l3);
     cluster.node_types[0].fabrics[0].transfers =

@@ -152,6 +152,8 @@ TEST(SameLayouts, OfARingHoldUntilTheLongestFillsABlock) {
   const auto ring = made("context_parallel", {{"exchange", "ring"}, {"kv_block", "256"}});
   EXPECT_TRUE(ring->same_layouts(decode({300, 10}), decode({511, 200})));
   EXPECT_FALSE(ring->same_layouts(decode({511, 10}), decode({512, 10})));
+  EXPECT_FALSE(ring->same_layouts(decode({511}), {{.past_len = 510, .q_len = 2, .max_len = 600}}))
+      << "in a step of one token the queries go to the keys";
   const auto gather = made("context_parallel", {{"exchange", "all_gather"}});
   EXPECT_TRUE(gather->same_layouts(decode({1}), decode({100000})));
 }

@@ -15,8 +15,8 @@ namespace {
 // A place in the model: an op of a layer. Of the two additions of a layer, which one.
 struct ModelOp {
   OpKind kind = OpKind::embed;
-  std::int32_t layer = -1;
   Role branch = Role::residual;
+  std::int32_t layer = -1;
 
   bool operator==(const ModelOp&) const = default;
 };
@@ -199,7 +199,7 @@ class DataflowCheck {
   [[nodiscard]] std::optional<ModelOp> wanted_origin(const Node& node, std::size_t input) const {
     using enum OpKind;
     const auto in_layer = [&](OpKind kind) { return ModelOp{.kind = kind, .layer = node.layer}; };
-    const ModelOp after_attention = {.kind = add, .layer = node.layer, .branch = Role::attn_branch};
+    const ModelOp after_attention = {.kind = add, .branch = Role::attn_branch, .layer = node.layer};
     switch (node.kind) {
       case attn_norm:
         return before_layer(node.layer);
@@ -252,7 +252,7 @@ class DataflowCheck {
 
   static ModelOp before_layer(std::int32_t layer) {
     if (layer <= 0) return {.kind = OpKind::embed};
-    return {.kind = OpKind::add, .layer = layer - 1, .branch = Role::ffn_branch};
+    return {.kind = OpKind::add, .branch = Role::ffn_branch, .layer = layer - 1};
   }
 
   [[nodiscard]] ModelOp model_op(const Node& node) const {

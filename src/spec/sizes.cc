@@ -86,7 +86,7 @@ std::int64_t attention_flops(const ModelSpec& model, const AttentionExtent& exte
 
 double prefill_flops(const ModelSpec& model, std::int64_t prompt_len) {
   const auto tokens = static_cast<double>(prompt_len);
-  const std::int64_t k_and_v = 2 * 2 * model.num_kv_heads * model.head_dim * model.hidden_size;
+  const std::int64_t k_and_v = 4 * model.num_kv_heads * model.head_dim * model.hidden_size;
   const std::int64_t linear = attention_linear_flops_per_token(model) + ffn_flops_per_token(model);
   const auto attention = [&](std::int64_t q_len) {
     return static_cast<double>(attention_flops(model, {.q_len = q_len, .kv_len = prompt_len}));

@@ -1,5 +1,7 @@
 #include "plan/dataflow.h"
 
+#include <algorithm>
+
 #include "tests/plan/broken_plans.h"
 #include "tests/plan/tensor_pipeline_plans.h"
 

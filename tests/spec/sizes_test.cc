@@ -151,7 +151,7 @@ TEST(PrefillFlops, LeaveOutOfTheLastLayerWhatNobodyReads) {
   const double layer = 2 * (4 * square + 3 * 4 * square);
   const double head = 2.0 * 32000 * 4096;
   EXPECT_DOUBLE_EQ(prefill_flops(notes_model(), 1), 4 * (layer + 4 * 4096) + head);
-  const double pairs = 100 * 101 / 2;
+  const double pairs = 5050;
   EXPECT_DOUBLE_EQ(
       prefill_flops(notes_model(), 100),
       3 * (100 * layer + 4 * 4096 * pairs) + 99 * 2 * 2 * square + layer + 4 * 4096 * 100 + head);

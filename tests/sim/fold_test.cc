@@ -89,7 +89,7 @@ std::optional<FoldCase> random_fold_case(std::uint64_t seed, std::string_view st
                                          bool shared) {
   Random random(seed);
   const std::int64_t requests = random.integer(1, 5);
-  const ModelSpec model = tiny_model(random.integer(3, 14));
+  const ModelSpec model = tiny_model(random.integer(1, 14));
   const OptionValues options = random_options(random, strategy);
   const auto named = make_strategy(strategy, options, model);
   if (!named) return std::nullopt;

@@ -98,9 +98,6 @@ std::string_view to_string(LogitsWanted logits) { return name_in(kLogitsNames, l
 std::string_view to_string(Rows rows) { return rows == Rows::all ? "all" : "last"; }
 std::optional<Role> parse_role(std::string_view name) { return key_in(kRoleNames, name); }
 std::optional<OpKind> parse_op_kind(std::string_view name) { return key_in(kOpNames, name); }
-std::optional<LogitsWanted> parse_logits_wanted(std::string_view name) {
-  return key_in(kLogitsNames, name);
-}
 
 std::vector<std::string_view> role_names() { return names_in(kRoleNames); }
 std::vector<std::string_view> op_kind_names() { return names_in(kOpNames); }

@@ -193,7 +193,6 @@ struct Plan {
 [[nodiscard]] std::string_view to_string(Rows rows);
 [[nodiscard]] std::optional<Role> parse_role(std::string_view name);
 [[nodiscard]] std::optional<OpKind> parse_op_kind(std::string_view name);
-[[nodiscard]] std::optional<LogitsWanted> parse_logits_wanted(std::string_view name);
 // Every name, in the order of the enumerators.
 [[nodiscard]] std::vector<std::string_view> role_names();
 [[nodiscard]] std::vector<std::string_view> op_kind_names();

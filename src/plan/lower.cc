@@ -310,7 +310,10 @@ class Lowering {
     if (plan_.logits == LogitsWanted::none) return;
     if (cuts_) {
       rows_ = Rows::last;
-      intern_rest(last_rows_of(named.distinct[kind_of_last]), microbatch, chain.last);
+      const LayerLayouts last = last_rows_of(named.distinct[kind_of_last]);
+      chain.last.residual = intern(last.residual, Role::residual, microbatch);
+      chain.last.q = intern(last.q, Role::q, microbatch);
+      intern_rest(last, microbatch, chain.last);
     }
     chain.logits = intern(named.logits, Role::logits, microbatch);
     chain.logits_out = intern(named.logits_out, Role::logits, microbatch);
@@ -330,10 +333,8 @@ class Lowering {
                          is_local(ids.kv, ids.v_cache_before, ids.v_cache);
   }
 
-  // From the residual and q on, of the rows at hand.
+  // What follows q, of the rows at hand.
   void intern_rest(const LayerLayouts& layer, std::int32_t microbatch, LayerIds& ids) {
-    ids.residual = intern(layer.residual, Role::residual, microbatch);
-    ids.q = intern(layer.q, Role::q, microbatch);
     for (const AttentionRound& round : layer.rounds)
       ids.rounds.push_back(intern_round(round, microbatch));
     ids.attention = intern(layer.attention, Role::attention, microbatch);
@@ -541,7 +542,7 @@ class Lowering {
   const StepLayouts& layouts_;
   std::span<const std::uint32_t> layers_;  // By layer of the plan: that of the layouts.
   std::span<const Phase> order_;
-  bool cuts_;  // The last layer (cuts_last_layer).
+  bool cuts_;  // The last layer does less (cuts_last_layer).
   Plan plan_;
   std::vector<Chain> chains_;
   std::int32_t microbatch_ = 0;

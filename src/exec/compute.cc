@@ -186,11 +186,11 @@ class ComputeTask {
     }
   }
 
-  // The part of input 0 with the same rows as the output's part.
+  // The part of input i with the same rows as the output's part.
   template <class Matches>
-  std::size_t source_part(const BoundBuffer& wanted, Matches matches) {
-    for (std::size_t part = 0; part < num_parts(node_.inputs[0]); ++part) {
-      const BoundBuffer& candidate = buffer(node_.inputs[0], part);
+  std::size_t source_part(std::size_t i, const BoundBuffer& wanted, Matches matches) {
+    for (std::size_t part = 0; part < num_parts(node_.inputs[i]); ++part) {
+      const BoundBuffer& candidate = buffer(node_.inputs[i], part);
       const bool same_rows =
           candidate.box.request == wanted.box.request && candidate.box.token == wanted.box.token;
       if (same_rows && matches(candidate)) return part;
@@ -198,19 +198,22 @@ class ComputeTask {
     CHECK(false, "a validated plan has every input where it is needed");
   }
 
-  std::size_t rows_source(std::size_t o, std::size_t part) {
-    return source_part(buffer(node_.outputs[o], part), [](const BoundBuffer&) { return true; });
+  kernel::ConstMatrix rows_source(std::size_t o, std::size_t part) {
+    const std::size_t i = input_of_rows(node_, o);
+    return input(
+        i, source_part(i, buffer(node_.outputs[o], part), [](const BoundBuffer&) { return true; }));
   }
 
   // What the output part contracts: its weight's columns say which heads and dims.
-  std::size_t contraction_source(std::size_t part) {
+  kernel::ConstMatrix contraction_source(std::size_t part) {
     const std::int64_t width = weight(0, part).matrix->in_features();
     const Piece& piece = piece_of(node_.outputs[0], part);
     const bool whole = step_.bound(node_.outputs[0]).kind == LayoutKind::whole;
-    return source_part(buffer(node_.outputs[0], part), [&](const BoundBuffer& candidate) {
+    const auto contracted = [&](const BoundBuffer& candidate) {
       return candidate.width() == width && (whole || (candidate.box.head == piece.over.head &&
                                                       candidate.box.dim == piece.over.dim));
-    });
+    };
+    return input(0, source_part(0, buffer(node_.outputs[0], part), contracted));
   }
 
   // The first piece behind a buffer.
@@ -237,9 +240,9 @@ class ComputeTask {
     kernel::embed(team(), ids, weight(0, part).table, output(0, part));
   }
 
-  void run_linear(std::size_t o, std::size_t part, std::size_t source) {
+  void run_linear(std::size_t o, std::size_t part, const kernel::ConstMatrix& x) {
     const BufferWeights& weights = weight(o, part);
-    kernel::linear(team(), input(0, source), *weights.matrix, weights.vector, output(o, part));
+    kernel::linear(team(), x, *weights.matrix, weights.vector, output(o, part));
   }
 
   void run_rope(std::size_t o, std::size_t part) {
@@ -381,8 +384,9 @@ class ComputeTask {
 
   void add_tiles(std::size_t part, const BoundBuffer& shape,
                  std::vector<kernel::AttentionTile>& tiles, std::vector<ExtraRange>& extras) {
-    const std::size_t query_part = source_part(
-        shape, [&](const BoundBuffer& candidate) { return candidate.box.head == shape.box.head; });
+    const std::size_t query_part = source_part(0, shape, [&](const BoundBuffer& candidate) {
+      return candidate.box.head == shape.box.head;
+    });
     const std::int64_t q_width = shape.head.size() * model().head_dim;
     LocalValue& out = local(node_.outputs[0]);
     const bool partial = !out.lse.empty();
@@ -475,8 +479,9 @@ class ComputeTask {
     const bool whole = step_.bound(node_.outputs[0]).kind == LayoutKind::whole;
     const Interval all_dims = {.begin = 0, .end = model().head_dim};
     const Interval dims = whole ? all_dims : resolve(piece.over.dim, model().head_dim);
-    const std::size_t query_part = source_part(
-        shape, [&](const BoundBuffer& q) { return q.box.head == shape.box.head && q.dim == dims; });
+    const std::size_t query_part = source_part(0, shape, [&](const BoundBuffer& q) {
+      return q.box.head == shape.box.head && q.dim == dims;
+    });
     const BoundBuffer& queries = buffer(node_.inputs[0], query_part);
     for (const RowSpan& span : shape.spans) {
       if (span.dim.empty()) continue;
@@ -504,7 +509,7 @@ class ComputeTask {
   void run_scored(std::size_t part, const BoundBuffer& shape) {
     LocalValue& out = local(node_.outputs[0]);
     const Range keys = shape.key_ranges.empty() ? Range::all() : shape.key_ranges.front();
-    const std::size_t score_part = source_part(shape, [&](const BoundBuffer& scores) {
+    const std::size_t score_part = source_part(0, shape, [&](const BoundBuffer& scores) {
       return scores.box.head == shape.box.head && scores.box.dim == keys;
     });
     const BoundBuffer& scores = buffer(node_.inputs[0], score_part);

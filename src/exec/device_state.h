@@ -48,6 +48,7 @@ struct PreparedDevice {
   std::vector<TaskWeights> weights;                       // By place in the compute queue.
   std::vector<std::vector<DeviceId>> all_reduce_members;  // By place in the communication queue.
   std::vector<std::uint16_t> readers;  // Of each value, tasks of this device that read it.
+  std::vector<bool> made_here;         // Of each value: by a task of this device, too.
 };
 
 // A step as all its devices see it.
@@ -70,7 +71,7 @@ struct StepView {
 struct LocalValue {
   std::vector<PooledBuffer> parts;
   std::vector<PooledBuffer> lse;  // Softmax partials only: [rows, heads].
-  bool ready = false;
+  bool ready = false;             // Or no task of this device makes it.
   std::uint16_t readers_left = 0;
 };
 

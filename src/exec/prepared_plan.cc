@@ -101,10 +101,13 @@ PreparedPlan prepare_values(const ValidPlan& valid) {
   prepared.devices.resize(plan.devices.size());
   for (std::size_t device = 0; device < plan.devices.size(); ++device) {
     auto& readers = prepared.devices[device].readers;
+    auto& made_here = prepared.devices[device].made_here;
     readers.assign(plan.values.size(), 0);
+    made_here.assign(plan.values.size(), false);
     for (const auto* queue : {&plan.devices[device].compute, &plan.devices[device].comm}) {
       for (const NodeId node : *queue) {
         for (const ValueId input : plan.at(node).inputs) ++readers[index_of(input)];
+        for (const ValueId output : plan.at(node).outputs) made_here[index_of(output)] = true;
       }
     }
   }

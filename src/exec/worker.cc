@@ -176,7 +176,7 @@ void Worker::walk(const Job& job) {
       return;
     }
     bool moved = false;
-    if (!comm && next_comm < queues.comm.size() && is_ready(step, queues.comm[next_comm])) {
+    if (!comm && next_comm < queues.comm.size() && is_ready(plan.at(queues.comm[next_comm]))) {
       const NodeId id = queues.comm[next_comm];
       if (job.record) comm_record = open_record(plan, id, job.step_index);
       comm.emplace(step, state_, id, prepared.all_reduce_members[next_comm],
@@ -197,7 +197,7 @@ void Worker::walk(const Job& job) {
         continue;
       }
     }
-    if (next_compute < queues.compute.size() && is_ready(step, queues.compute[next_compute])) {
+    if (next_compute < queues.compute.size() && is_ready(plan.at(queues.compute[next_compute]))) {
       const NodeId id = queues.compute[next_compute];
       TaskRecord record;
       if (job.record) record = open_record(plan, id, job.step_index);
@@ -228,21 +228,15 @@ void Worker::begin_step(const Plan& plan, const PreparedDevice& prepared) {
     LocalValue& value = state_.values[i];
     value.parts.clear();
     value.lse.clear();
-    value.ready = false;
+    value.ready = !prepared.made_here[i];
     value.readers_left = prepared.readers[i];
   }
 }
 
-// Are the node's inputs on this device? What has no part here, and the cache before the step,
-// always is.
-bool Worker::is_ready(const StepView& step, NodeId id) const {
-  for (const ValueId input : step.plan->at(id).inputs) {
-    const bool needed =
-        step.plan.producers()[index_of(input)] != static_cast<NodeId>(step.plan->nodes.size()) &&
-        !step.bound(input).by_device[index_of(state_.id)].empty();
-    if (needed && !state_.values[index_of(input)].ready) return false;
-  }
-  return true;
+// Has this device done its part in all that the node reads?
+bool Worker::is_ready(const Node& node) const {
+  return std::ranges::all_of(node.inputs,
+                             [&](ValueId input) { return state_.values[index_of(input)].ready; });
 }
 
 void Worker::complete(const Plan& plan, NodeId id) {

@@ -84,7 +84,7 @@ class Worker {
   void prepare(const Job& job);
   void walk(const Job& job);
   void begin_step(const Plan& plan, const PreparedDevice& prepared);
-  [[nodiscard]] bool is_ready(const StepView& step, NodeId id) const;
+  [[nodiscard]] bool is_ready(const Node& node) const;
   void complete(const Plan& plan, NodeId id);
   [[nodiscard]] TaskRecord open_record(const Plan& plan, NodeId id, std::int32_t step) const;
   static void close_record(TaskRecord& record, JobResult& result,

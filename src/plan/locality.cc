@@ -159,9 +159,10 @@ class LocalityCheck {
     const TensorShape shape = shape_of(plan_, plan_.at(node_.inputs[0]));
     for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
       for (const Piece& piece : out(i).pieces) {
-        const bool found = any_on(in(0), piece.device, [&](const Piece& source) {
-          return same_rows(source.box, piece.box) && source.box.dim == shape.domain.box.dim;
-        });
+        const bool found =
+            any_on(in(input_of_rows(node_, i)), piece.device, [&](const Piece& source) {
+              return same_rows(source.box, piece.box) && source.box.dim == shape.domain.box.dim;
+            });
         if (!found)
           problem(piece, fmt::format("its rows of {} are not there whole",
                                      to_string(plan_.at(node_.inputs[0]).role)));
@@ -416,6 +417,10 @@ Interval kv_heads_of(const ModelSpec& model, Interval q_heads) {
   return {.begin = q_heads.begin / group, .end = (q_heads.end + group - 1) / group};
 }
 
+std::size_t input_of_rows(const Node& node, std::size_t output) {
+  return std::min(output, node.inputs.size() - 1);
+}
+
 bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> inputs,
                    std::span<const Role> outputs) {
   using Roles = std::initializer_list<Role>;
@@ -430,7 +435,7 @@ bool has_signature(OpKind kind, const ModelSpec& model, std::span<const Role> in
     case OpKind::ffn_norm:
       return is({residual}, {normed});
     case OpKind::qkv_proj:
-      return is({normed}, {q, k, v}) || is({normed}, {k, v});
+      return is({normed}, {q, k, v}) || is({normed}, {k, v}) || is({normed, normed}, {q, k, v});
     case OpKind::rope:
       return is({q, k}, {q, k}) || is({k}, {k});
     case OpKind::kv_append:

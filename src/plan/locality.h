@@ -21,6 +21,10 @@ namespace weir {
 // and layouts, not on layer.
 [[nodiscard]] std::vector<std::string> locality_problems(const Plan& plan, const Node& node);
 
+// Which input has the rows that an output of qkv_proj, ffn_up or lm_head is made of: one each for
+// the first outputs (q of the last rows and k), the last one for all others.
+[[nodiscard]] std::size_t input_of_rows(const Node& node, std::size_t output);
+
 // The key/value heads that query heads [begin, end) use: [begin / (N/G), ceil(end / (N/G))).
 [[nodiscard]] Interval kv_heads_of(const ModelSpec& model, Interval q_heads);
 

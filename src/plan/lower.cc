@@ -162,7 +162,7 @@ class Lowering {
     return chain().distinct[microbatch.of_layer[layers_[static_cast<std::size_t>(layer_)]]];
   }
 
-  // Behind the cache.
+  // Of the rows that go on behind the cache: q, and what follows from it.
   [[nodiscard]] const LayerIds& rest() { return cuts_ && is_last() ? chain().last : ids(); }
 
   LayoutId intern(const Layout& named, Role role, std::int32_t microbatch) {
@@ -313,6 +313,7 @@ class Lowering {
       const LayerLayouts last = last_rows_of(named.distinct[kind_of_last]);
       chain.last.residual = intern(last.residual, Role::residual, microbatch);
       chain.last.q = intern(last.q, Role::q, microbatch);
+      chain.last.projection_input = rows_of({chain.last.q}, Role::normed, microbatch);
       intern_rest(last, microbatch, chain.last);
     }
     chain.logits = intern(named.logits, Role::logits, microbatch);
@@ -423,13 +424,21 @@ class Lowering {
     emit(OpKind::attn_norm, {chain().residual}, {normed});
     const ValueId input = redistribute(normed, ids().projection_input);
     const bool attends = !is_last() || plan_.logits != LogitsWanted::none;
+    std::vector<ValueId> rows_of_q;  // Where they are not those of k and v.
     std::vector<ValueId> q;
-    if (attends) q.push_back(add_value(Role::q, ids().q));
+    std::vector<ValueId> rotated_q;
+    if (attends) {
+      if (cuts_ && is_last()) {
+        rows_ = Rows::last;
+        rows_of_q.push_back(redistribute(input, rest().projection_input));
+      }
+      q.push_back(add_value(Role::q, rest().q));
+      rotated_q.push_back(add_value(Role::q, rest().q));
+      rows_ = Rows::all;
+    }
     const ValueId k = add_value(Role::k, ids().kv);
     const ValueId v = add_value(Role::v, ids().kv);
-    emit(OpKind::qkv_proj, {input}, joined(q, {k, v}));
-    std::vector<ValueId> rotated_q;
-    if (attends) rotated_q.push_back(add_value(Role::q, ids().q));
+    emit(OpKind::qkv_proj, joined(rows_of_q, {input}), joined(q, {k, v}));
     const ValueId rotated_k = add_value(Role::k, ids().kv);
     emit(OpKind::rope, joined(q, {k}), joined(rotated_q, {rotated_k}));
     const ValueId k_before = add_value(Role::k_cache, ids().k_cache_before);
@@ -440,7 +449,7 @@ class Lowering {
          {rotated_k, v, k_before, v_before}, {chain().k_cache, chain().v_cache});
     if (!attends) return;
     if (cuts_ && is_last()) rows_ = Rows::last;
-    chain().q = redistribute(rotated_q.front(), rest().q);
+    chain().q = rotated_q.front();
     chain().first_queries = redistribute(chain().q, rest().rounds.front().queries);
   }
 

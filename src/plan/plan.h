@@ -18,8 +18,8 @@
 //   and outputs.
 //
 // Queue: each device has one for compute and one for communication: the order in which it does its
-//   nodes. A task may start when its predecessor in its queue is done and its inputs are there;
-//   nothing else orders anything.
+//   nodes. A task may start when its predecessor in its queue is done and so are its device's tasks
+//   of the nodes that make its inputs; nothing else orders anything.
 //
 // State: the K and V caches of a layer are values too: `kv_append` or `kv_copy` turns the caches
 //   before the step into those after it. What a device holds of them stays there from step to step,
@@ -77,7 +77,8 @@ enum class OpKind : std::uint8_t {
   // Compute. Inputs -> outputs, by role.
   embed,      // token ids of the step -> residual
   attn_norm,  // residual -> normed
-  qkv_proj,   // normed -> q, k, v; or k, v, where nothing attends
+  qkv_proj,   // normed -> q, k, v; or k, v, where nothing attends; or normed, normed -> q, k, v,
+              // where q has last rows only, which are the first input
   rope,       // q, k -> q, k; or k -> k; q/k norms first where the model has them
   kv_append,  // k, v, k_cache, v_cache before -> k_cache, v_cache after; every device appends what
               // it

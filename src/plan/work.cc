@@ -84,8 +84,8 @@ class WorkCount {
     switch (node_.kind) {
       case qkv_proj:
       case ffn_up:
-        if (output == 0)
-          work_.read_bytes += out.rows * hidden * size;  // The other outputs share the input.
+        // Outputs that share an input read it once.
+        if (output == input_of_rows(node_, output)) work_.read_bytes += out.rows * hidden * size;
         break;
       case lm_head:
         work_.read_bytes += out.rows * hidden * size;

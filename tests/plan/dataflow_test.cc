@@ -108,7 +108,7 @@ TEST(Dataflow, TheLogitsAreThoseThatAreWanted) {
 }
 
 TEST(Dataflow, TheLastRowsDoNotBecomeAll) {
-  // q of the last rows is copied to where all of it would be, and cut again.
+  // What q is made of is copied to where all rows would be, and cut again.
   Plan plan = tensor_pipeline_plan({.logits = LogitsWanted::last});
   const NodeId cut = node_at(plan, OpKind::slice, {.layer = 1});
   const auto add_value = [&](const Value& value) {
@@ -127,11 +127,11 @@ TEST(Dataflow, TheLastRowsDoNotBecomeAll) {
   const auto first = static_cast<NodeId>(plan.nodes.size());
   plan.nodes.push_back(back);
   plan.nodes.push_back(again);
-  const NodeId attention = node_at(plan, OpKind::attention, {.layer = 1});
-  at(plan, attention).inputs[0] = last_again;
+  const NodeId projection = node_at(plan, OpKind::qkv_proj, {.layer = 1});
+  at(plan, projection).inputs[0] = last_again;
   PlanDevice& device = plan.devices[0];
   device.comm.push_back(first);
-  device.compute.insert(std::ranges::find(device.compute, attention),
+  device.compute.insert(std::ranges::find(device.compute, projection),
                         static_cast<NodeId>(index_of(first) + 1));
   EXPECT_EQ(problems_in(plan), Problems{name(plan, first) + ": makes all rows of the last ones"});
 }

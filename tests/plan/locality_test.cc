@@ -120,6 +120,22 @@ TEST(Locality, ProjectionsReadWholeRows) {
   EXPECT_EQ(problems_in(plan), expected);
 }
 
+TEST(Locality, QIsMadeOfItsOwnRows) {
+  Plan plan = tensor_pipeline_plan({.tp = 2,
+                                    .limits = {{.q_len = 3, .kv_len = 3}},
+                                    .model = tiny_model(1),
+                                    .logits = LogitsWanted::last});
+  const NodeId projection = node_at(plan, OpKind::qkv_proj);
+  auto& inputs = at(plan, projection).inputs;
+  ASSERT_EQ(inputs.size(), 2U);  // Of the last row, and of all.
+  std::ranges::reverse(inputs);
+  const Problems said = said_of(plan, projection);
+  EXPECT_EQ(said.size(), 6U);  // q, k and v on two devices.
+  EXPECT_EQ(said.front(),
+            "device 0, piece request [0, 1) token [end-1, end) head [0, 2) dim "
+            "[0, 8): its rows of normed are not there whole");
+}
+
 TEST(Locality, NormsAndEmbeddingsNeedWholeRows) {
   Plan plan = tensor_pipeline_plan({.model = tiny_model(1)});
   const NodeId embed = node_at(plan, OpKind::embed, {.layer = -1});

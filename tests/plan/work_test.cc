@@ -70,9 +70,9 @@ std::int64_t expected_linear_flops(const ModelSpec& model) {
   return kMixedTokens * linear_flops_per_token(model);
 }
 
-// Of one layer and token: o_proj and the FFN.
-std::int64_t flops_behind_attention(const ModelSpec& model) {
-  return 2 * model.num_q_heads * model.head_dim * model.hidden_size +
+// Of one layer and token: all products but those of k and v.
+std::int64_t flops_beside_the_cache(const ModelSpec& model) {
+  return 4 * model.num_q_heads * model.head_dim * model.hidden_size +
          (model.gated_ffn ? 6 : 4) * model.intermediate_size * model.hidden_size;
 }
 
@@ -90,20 +90,18 @@ TEST(Work, LinearFlopsOfAStepAreThoseOfTheModelHoweverItIsSplit) {
           EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::linear),
                     expected_linear_flops(model))
               << where;
-          // For the last logits the last layer makes q, k and v of all tokens, the rest of one.
+          // For the last logits the last layer makes k and v of all tokens, the rest of one.
           choice.logits = LogitsWanted::last;
           EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::linear),
                     expected_linear_flops(model) -
                         (kMixedTokens - 3) *
-                            (flops_behind_attention(model) + lm_head_flops_per_token(model)))
+                            (flops_beside_the_cache(model) + lm_head_flops_per_token(model)))
               << where;
           // Without logits it ends with k and v.
           choice.logits = LogitsWanted::none;
-          const std::int64_t q_flops = 2 * model.num_q_heads * model.head_dim * model.hidden_size;
           EXPECT_EQ(flops_of(tensor_pipeline_plan(choice), OpClass::linear),
-                    expected_linear_flops(model) -
-                        kMixedTokens * (q_flops + flops_behind_attention(model) +
-                                        lm_head_flops_per_token(model)))
+                    expected_linear_flops(model) - kMixedTokens * (flops_beside_the_cache(model) +
+                                                                   lm_head_flops_per_token(model)))
               << where;
         }
       }
@@ -207,6 +205,18 @@ TEST(Work, OfADecodeIsAsCountedByHand) {
             (Work{.flops = 32, .read_bytes = 2 * 32 * 2, .written_bytes = 32 * 2}));
   EXPECT_EQ(work(OpKind::activation),
             (Work{.flops = 5 * 64, .read_bytes = 2 * 64 * 2, .written_bytes = 64 * 2}));
+}
+
+TEST(Work, TheLastLayerReadsARowForQAndAllForKAndV) {
+  const Plan plan = tensor_pipeline_plan({.limits = {{.q_len = 5, .kv_len = 5}},
+                                          .model = tiny_model(1),
+                                          .logits = LogitsWanted::last});
+  const NodeId projection = node_at(plan, OpKind::qkv_proj);
+  EXPECT_EQ(work_of(plan, plan.at(projection), DeviceId{0}, plan.limits),
+            (Work{.flops = 2 * (32 + 5 * 32) * 32,
+                  .weight_bytes = 64 * 32 * 4,
+                  .read_bytes = (1 + 5) * 32 * 2,
+                  .written_bytes = (32 + 5 * 32) * 2}));
 }
 
 TEST(Work, ASlidingWindowReadsOnlyItsKeys) {

@@ -172,9 +172,9 @@ HWY_INLINE void load_start(const TileOperands& t, Accumulators<rows>& acc) {
     HWY_UNROLL(8)
     for (int v = 0; v < kVectors; ++v) {
       const float* c = t.c + r * t.c_stride + v * kLanes;
+      acc[r][v] = hn::Zero(d);
       switch (t.start_with) {
         case TileStart::zero:
-          acc[r][v] = hn::Zero(d);
           break;
         case TileStart::vector:
           acc[r][v] = hn::LoadU(d, t.start + v * kLanes);
